@@ -1,0 +1,266 @@
+"""Owns the settings: each one declared once, with its default, its unit and its meaning.
+
+Reading them from flags, environment and file is ``settings_source.py``.
+"""
+
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+MIB: Final = 1 << 20
+
+type Size = Annotated[int, Field(ge=0)]
+type Seconds = Annotated[float, Field(gt=0)]
+type Address = Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^:\s\[\]]+):\d{1,5}$")]
+
+
+class Section(BaseModel):
+    """A table of the settings file: unknown names are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Server(Section):
+    """Where the gateway listens, and by which name the world knows it."""
+
+    public_url: str = Field(
+        "",
+        description="URL that users and clients type, without a slash at its end. Empty: made from the listeners.",
+    )
+    http: Address | None = Field(
+        "127.0.0.1:8080", description="ADDR:PORT of the plain listener; null = none."
+    )
+    https: Address | None = Field("127.0.0.1:8443", description="ADDR:PORT of the TLS listener; null = none.")
+    workers: int = Field(1, ge=1, le=256, description="Gateway processes that share the listeners.")
+    server_names: tuple[str, ...] = Field(
+        (), description="Further host names; each 'www.NAME' is redirected to NAME."
+    )
+    trusted_proxies: tuple[str, ...] = Field(
+        (), description="Networks (CIDR) whose X-Forwarded-* and Forwarded headers are believed."
+    )
+    admin_allow: tuple[str, ...] = Field(
+        (),
+        description="Networks (CIDR), beside loopback, that may read /-/ and pass maintenance.",
+    )
+    data_dir: Path = Field(Path("data"), description="Folder of everything the gateway and the core keep.")
+    drain_s: Seconds = Field(
+        600.0, description="Seconds that running requests get to finish after SIGTERM."
+    )
+
+
+class Tls(Section):
+    """How the TLS listener gets its certificate."""
+
+    mode: Literal["dev", "files", "acme", "off"] = Field(
+        "dev", description="dev = own local CA; files = certificate and key files; acme = automatic; off."
+    )
+    certificate: Path | None = Field(None, description="mode files: PEM, leaf first, then the chain.")
+    key: Path | None = Field(None, description="mode files: PEM private key.")
+    profile: Literal["intermediate", "modern"] = Field(
+        "intermediate", description="intermediate = TLS 1.2 and 1.3; modern = TLS 1.3 only."
+    )
+    handshake_s: Seconds = Field(20.0, description="Seconds a TLS handshake may take.")
+    redirect: bool = Field(True, description="The plain listener redirects (308) to https.")
+    hsts_s: int = Field(0, ge=0, description="max-age of Strict-Transport-Security in seconds; 0 = not sent.")
+
+
+class Limits(Section):
+    """What one client may ask of the server. Sizes in bytes, times in seconds."""
+
+    head_bytes: Size = Field(
+        32 * 1024, description="Largest request head (Apache and nginx accept about this much)."
+    )
+    target_bytes: Size = Field(8 * 1024, description="Longest request target.")
+    head_s: Seconds = Field(20.0, description="Time for a whole request head, however slowly it trickles.")
+    keepalive_s: Seconds = Field(75.0, description="How long an idle connection is kept.")
+    body_idle_s: Seconds = Field(60.0, description="Longest pause within a request body.")
+    body_min_rate: Size = Field(
+        1024, description="Least bytes/s of a request body, averaged, after body_min_rate_after_s; 0 = none."
+    )
+    body_min_rate_after_s: Seconds = Field(60.0, description="Grace before body_min_rate is demanded.")
+    write_stall_s: Seconds = Field(60.0, description="Longest time a client may refuse to read an answer.")
+    connections: int = Field(4096, ge=1, description="Most open client connections of one process.")
+    upload_bytes: Size = Field(0, description="Largest uploaded file; 0 = no limit but the store's.")
+    request_body_bytes: Size = Field(
+        16 * MIB, description="Largest body of a forwarded API call or page form."
+    )
+    form_fields: int = Field(100, ge=1, description="Most plain fields of a multipart form.")
+    form_files: int = Field(100, ge=1, description="Most files of a multipart form.")
+    form_field_bytes: Size = Field(64 * 1024, description="Largest plain field.")
+    part_header_bytes: Size = Field(8 * 1024, description="Largest header block of one part.")
+    uploads: int = Field(1024, ge=1, description="Most uploads at once in one process; more get 429.")
+    buffer_bytes: Size = Field(48 * MIB, description="Most memory of all upload buffers of one process.")
+
+
+class Disk(Section):
+    """The disk store."""
+
+    root: Path | None = Field(None, description="Folder that holds blobs/; null = the data folder.")
+    reserve_bytes: Size = Field(
+        256 * MIB, description="Room always left free: an upload that would eat into it gets 507."
+    )
+    fsync: bool = Field(True, description="Make every image durable before it is confirmed.")
+
+
+class S3(Section):
+    """The S3 store (MinIO, SeaweedFS, Ceph, AWS)."""
+
+    endpoint: str = Field("minio:9000", description="HOST:PORT that the gateway talks to (MINIO_SERVER).")
+    external_endpoint: str = Field(
+        "", description="HOST:PORT in links for clients, direct mode (MINIO_EXTERNAL_SERVER)."
+    )
+    bucket: str = Field("sregistry", description="Bucket; made if it is missing (MINIO_BUCKET).")
+    region: str = Field("us-east-1", description="Region (MINIO_REGION).")
+    ssl: bool = Field(False, description="Talk TLS to the endpoint (MINIO_SSL).")
+    ca_file: Path | None = Field(None, description="CA that signed the endpoint's certificate.")
+    access_key: SecretStr = Field(
+        SecretStr(""), description="Access key; only by environment (MINIO_ROOT_USER) or access_key_file."
+    )
+    access_key_file: Path | None = Field(None, description="File that holds the access key.")
+    secret_key: SecretStr = Field(
+        SecretStr(""), description="Secret key; only by environment (MINIO_ROOT_PASSWORD) or secret_key_file."
+    )
+    secret_key_file: Path | None = Field(None, description="File that holds the secret key.")
+    previous_access_key: SecretStr = Field(
+        SecretStr(""), description="The old access key while keys are rotated; environment only."
+    )
+    previous_secret_key: SecretStr = Field(
+        SecretStr(""), description="The old secret key while keys are rotated; environment only."
+    )
+    direct: bool = Field(False, description="Send clients to the external endpoint with presigned URLs.")
+    signed_url_expire_minutes: int = Field(
+        5, ge=1, le=10080, description="Life of presigned URLs (MINIO_SIGNED_URL_EXPIRE_MINUTES)."
+    )
+    multipart_upload: bool = Field(
+        True, description="Offer multipart pushes to clients (MINIO_MULTIPART_UPLOAD)."
+    )
+    part_bytes: Size = Field(
+        16 * MIB, description="First part size of our own uploads; grows for very large files."
+    )
+
+
+class Storage(Section):
+    """Where images are kept."""
+
+    kind: Literal["disk", "s3"] = Field("disk", description="disk or s3.")
+    cleanup: bool = Field(
+        True, description="Remove bytes that no image refers to (DISABLE_MINIO_CLEANUP turns it off)."
+    )
+    disk: Disk = Disk()
+    s3: S3 = S3()
+
+
+class Core(Section):
+    """The registry core behind the gateway."""
+
+    url: str = Field(
+        "",
+        description="http://HOST:PORT or unix:/path of a core run elsewhere; empty = the gateway runs its own.",
+    )
+    secret_file: Path | None = Field(
+        None, description="The secret shared by gateway and core; null = made in the data folder."
+    )
+    connections: int = Field(64, ge=1, description="Most connections of one process to the core.")
+    connect_s: Seconds = Field(2.0, description="Seconds to connect.")
+    hold_s: Seconds = Field(
+        0.6, description="Seconds a request waits for a core that restarts, before the maintenance page."
+    )
+    start_hold_s: Seconds = Field(10.0, description="The same while a core of our own starts for the first time.")
+    head_s: Seconds = Field(60.0, description="Seconds until the core must have begun to answer.")
+    idle_s: Seconds = Field(60.0, description="Longest pause within an answer of the core.")
+
+
+class Maintenance(Section):
+    """The maintenance page."""
+
+    page: Path | None = Field(None, description="A page of your own; null = the built-in one.")
+    retry_after_s: int = Field(30, ge=1, description="Retry-After when no end of the maintenance is known.")
+
+
+class Registry(Section):
+    """The registry that users see."""
+
+    name: str = Field("Singularity Registry", description="Name on pages.")
+    uri: str = Field("", description="Short name in pull commands; empty = the public host.")
+    contact: str = Field("", description="E-mail address or URL for help, shown on pages.")
+    database_url: str = Field("", description="SQLAlchemy URL; empty = SQLite in the data folder.")
+    accounts: Literal["open", "closed"] = Field(
+        "closed", description="open = anybody may sign up; closed = an administrator makes accounts."
+    )
+    anonymous_pull: bool = Field(True, description="Public collections can be pulled without a token.")
+    default_private: bool = Field(False, description="New collections are private.")
+    part_bytes: Size = Field(64 * MIB, description="Part size of library pushes above 64 MiB.")
+    ticket_s: Seconds = Field(86400.0, description="Seconds within which a granted upload must begin.")
+    link_s: Seconds = Field(43200.0, description="Seconds that a download link works (a whole pull).")
+    keyserver: str = Field(
+        "https://keys.openpgp.org", description="Key server that clients are told to use."
+    )
+
+
+class Log(Section):
+    """The log, on standard error."""
+
+    format: Literal["text", "json"] = Field("text", description="text for people, json for machines.")
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level written.")
+    access: bool = Field(True, description="One line for every request.")
+
+
+class Settings(Section):
+    """Everything that can be set. Made once by ``settings_source.load``; modules get the section they need."""
+
+    server: Server = Server()
+    tls: Tls = Tls()
+    limits: Limits = Limits()
+    storage: Storage = Storage()
+    core: Core = Core()
+    maintenance: Maintenance = Maintenance()
+    registry: Registry = Registry()
+    log: Log = Log()
+
+    @model_validator(mode="after")
+    def _agree(self) -> "Settings":
+        if self.tls.mode == "files" and not (self.tls.certificate and self.tls.key):
+            raise ValueError("tls.mode = 'files' needs tls.certificate and tls.key")
+        if not self.server.http and not (self.server.https and self.tls.mode != "off"):
+            raise ValueError("nothing to listen on: set server.http, or server.https with a tls.mode")
+        return self
+
+    @property
+    def public_url(self) -> str:
+        """The URL of the front door, without a slash at its end."""
+        if self.server.public_url:
+            return self.server.public_url.rstrip("/")
+        if self.tls.mode != "off" and self.server.https:
+            return "https://localhost" + _port_suffix(self.server.https, 443)
+        return "http://localhost" + _port_suffix(self.server.http or ":80", 80)
+
+    @property
+    def data_dir(self) -> Path:
+        """Folder of everything that is kept."""
+        return self.server.data_dir
+
+    @property
+    def secret_file(self) -> Path:
+        """The secret shared by gateway and core."""
+        return self.core.secret_file or self.data_dir / "secrets" / "internal.key"
+
+    @property
+    def store_root(self) -> Path:
+        """Root of the disk store."""
+        return self.storage.disk.root or self.data_dir
+
+    @property
+    def core_socket(self) -> Path:
+        """The unix socket of a core that the gateway runs itself."""
+        return self.data_dir / "run" / "core.sock"
+
+    @property
+    def database_url(self) -> str:
+        """SQLAlchemy URL of the registry's database."""
+        return self.registry.database_url or f"sqlite:///{self.data_dir / 'registry.db'}"
+
+
+def _port_suffix(address: str, default: int) -> str:
+    port = int(address.rpartition(":")[2])
+    return "" if port == default else f":{port}"
