@@ -98,9 +98,10 @@ class BlobStore(Protocol):
         """Remove an upload in progress, if it is there."""
         ...
 
-    def place(self, sealed: SealedBlob, *, sha256: str, key: str) -> None:
+    def place(self, sealed: SealedBlob, *, sha256: str, key: str) -> bool:
         """Make sealed bytes visible under ``key``, durably. Bytes already stored are not stored again.
 
+        True if the key is new, False if it was there before (and must not be taken back when the core refuses).
         Safe to repeat: a sealed name that is gone is fine when the bytes are already stored.
         Raises: BlobMissing, StoreFull, StoreDown.
         """
