@@ -23,7 +23,7 @@ from tests.support.library_client import LibraryClient, build_library_client
 BIN: Final = Path(sys.executable).parent
 _START_S: Final = 30.0
 _STOP_S: Final = 20.0
-# Below the kernel's ephemeral ports, so that no outgoing connection takes a port between choosing and listening.
+# Below the kernel's ephemeral ports, so that no outgoing connection takes a chosen port.
 _PORTS: Final = range(20_000, 32_000)
 
 
@@ -191,13 +191,9 @@ class Product:
         return processes.memory_mib(self.pid, peak=peak)
 
     def staging_files(self) -> list[Path]:
-        """Bytes of uploads that are neither finished nor gone: everything under the store's private folders."""
-        folders = [
-            p for p in self.data_dir.glob("*") if p.name.startswith((".staging", "staging", "incoming"))
-        ]
-        return [
-            path for folder in folders for path in folder.rglob("*") if path.is_file() and path.stat().st_size
-        ]
+        """Bytes of uploads that are neither finished nor gone."""
+        staging = self.data_dir / "staging"
+        return [path for path in staging.rglob("*") if path.is_file() and path.stat().st_size]
 
     def blob_files(self) -> list[Path]:
         """Every visible blob."""
@@ -284,7 +280,7 @@ def running_product(
     flags: tuple[str, ...] = (),
     start: bool = True,
 ) -> Iterator[Product]:
-    """A product for the length of a test; the test fails when it leaves a process or a staging file behind."""
+    """A product for the length of a test; the test fails when it leaves a process or staging file."""
     product = Product(folder, settings=settings or {}, flags=flags)
     left: list[str] = []
     try:

@@ -1,4 +1,4 @@
-"""Owns the making of real SIF images for tests: small ones with a file system inside, and large ones of random bytes."""
+"""Owns the making of real SIF images for tests: small with a file system inside, or large and random."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ _BLOCK_BYTES: Final = 1 << 20
 
 
 def make_small_sif(path: Path, *, arch: Arch = "amd64", says: str = "hello") -> Path:
-    """A real image of about 50 KiB: a squashed root file system with one program and one file that ``says``."""
+    """A real image of about 50 KiB: a squashed root file system with a program and a file that ``says``."""
     root = path.with_suffix(".rootfs")
     squashed = path.with_suffix(".squashfs")
     (root / "bin").mkdir(parents=True)
@@ -33,7 +33,7 @@ def make_small_sif(path: Path, *, arch: Arch = "amd64", says: str = "hello") -> 
 
 
 def make_sif(path: Path, *, size_bytes: int, arch: Arch = "amd64") -> Path:
-    """A valid image whose one partition is ``size_bytes`` of random bytes: nothing in it repeats or compresses."""
+    """A valid image whose one partition is ``size_bytes`` of random bytes."""
     raw = path.with_suffix(".raw")
     write_random(raw, size_bytes)
     _wrap(path, raw, arch=arch, file_system=_FS_RAW)
