@@ -44,9 +44,7 @@ class Server(Section):
         description="Networks (CIDR), beside loopback, that may read /-/ and pass maintenance.",
     )
     data_dir: Path = Field(Path("data"), description="Folder of everything the gateway and the core keep.")
-    drain_s: Seconds = Field(
-        600.0, description="Seconds that running requests get to finish after SIGTERM."
-    )
+    drain_s: Seconds = Field(600.0, description="Seconds that running requests get to finish after SIGTERM.")
 
 
 class Tls(Section):
@@ -61,6 +59,12 @@ class Tls(Section):
         "intermediate", description="intermediate = TLS 1.2 and 1.3; modern = TLS 1.3 only."
     )
     handshake_s: Seconds = Field(20.0, description="Seconds a TLS handshake may take.")
+    strict_sni: bool = Field(
+        False, description="Refuse handshakes for names that the certificate does not cover."
+    )
+    client_ca: Path | None = Field(
+        None, description="PEM of the CAs whose client certificates are asked for and open the admin paths."
+    )
     redirect: bool = Field(True, description="The plain listener redirects (308) to https.")
     hsts_s: int = Field(0, ge=0, description="max-age of Strict-Transport-Security in seconds; 0 = not sent.")
 
@@ -166,7 +170,9 @@ class Core(Section):
     hold_s: Seconds = Field(
         0.6, description="Seconds a request waits for a core that restarts, before the maintenance page."
     )
-    start_hold_s: Seconds = Field(10.0, description="The same while a core of our own starts for the first time.")
+    start_hold_s: Seconds = Field(
+        10.0, description="The same while a core of our own starts for the first time."
+    )
     head_s: Seconds = Field(60.0, description="Seconds until the core must have begun to answer.")
     idle_s: Seconds = Field(60.0, description="Longest pause within an answer of the core.")
 
@@ -193,9 +199,7 @@ class Registry(Section):
     part_bytes: Size = Field(64 * MIB, description="Part size of library pushes above 64 MiB.")
     ticket_s: Seconds = Field(86400.0, description="Seconds within which a granted upload must begin.")
     link_s: Seconds = Field(43200.0, description="Seconds that a download link works (a whole pull).")
-    keyserver: str = Field(
-        "https://keys.openpgp.org", description="Key server that clients are told to use."
-    )
+    keyserver: str = Field("https://keys.openpgp.org", description="Key server that clients are told to use.")
 
 
 class Log(Section):
