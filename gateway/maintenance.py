@@ -1,0 +1,323 @@
+"""Owns the maintenance switch: its state file, whom it stops, and the answer they get."""
+
+import dataclasses
+import html
+import ipaddress
+import json
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any, Final, Literal, get_args
+
+from gateway.contract import BLOB_PREFIX, TRANSFER_PREFIX
+from gateway.errors import CoreDown, InMaintenance
+from gateway.http.exchange import Peer
+from gateway.http.head import Field, RequestHead
+from gateway.http.reply import Reply, json_reply
+from gateway.settings import Settings
+
+STATE_FILE: Final = "maintenance.json"
+FLAG_FILE: Final = "maintenance.flag"
+CONFIG_PATH: Final = "/assets/config/config.prod.json"
+VERSION_PATH: Final = "/version"
+# Plain semver without a 'v', at least alpha.2: everything else downgrades clients in the middle of a push
+# (library-protocol section 0, fact 1).
+API_VERSION: Final = "2.0.0-alpha.2"
+
+_ALWAYS_OPEN: Final = ("/-/", "/.well-known/acme-challenge/")
+_UPLOAD_PATHS: Final = ("/upload", "/uploads/", TRANSFER_PREFIX, "/v1/imagefile", "/v2/imagefile")
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_SLASHES: Final = re.compile("//+")
+_LONGEST_RETRY_S: Final = 86400
+
+type Mode = Literal["full", "read-only", "uploads-off"]
+type Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+MODES: Final[tuple[str, ...]] = get_args(Mode.__value__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaintenanceState:
+    """An open maintenance. ``until`` in epoch seconds; ``allow`` are networks that pass."""
+
+    mode: Mode = "full"
+    message: str = ""
+    until: float | None = None
+    allow: tuple[Network, ...] = ()
+    since: float = 0.0
+
+
+class MaintenanceSwitch:
+    """The switch as all processes see it: two small files in the data folder, whichever was made by whom."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._state_path = os.fspath(data_dir / STATE_FILE)
+        self._flag_path = os.fspath(data_dir / FLAG_FILE)
+        self._seen: tuple[object, object] = (None, None)
+        self._state: MaintenanceState | None = None
+
+    def current(self) -> MaintenanceState | None:
+        """The maintenance that is on now, or None. Costs two stat calls (5 µs) while nothing changes."""
+        seen = (_stamp(self._state_path), _stamp(self._flag_path))
+        if seen != self._seen:
+            self._state = self._read()
+            self._seen = seen
+        return self._state
+
+    def turn_on(self, state: MaintenanceState) -> None:
+        """Open a maintenance, or change the open one. Atomic, survives restarts. Raises: OSError."""
+        path = Path(self._state_path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        value = dataclasses.asdict(state) | {"allow": [str(network) for network in state.allow]}
+        try:
+            with fresh.open("w") as file:
+                json.dump(value, file, indent=1)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(path)
+        finally:
+            fresh.unlink(missing_ok=True)
+
+    def turn_off(self) -> None:
+        """End it, whichever file began it."""
+        Path(self._state_path).unlink(missing_ok=True)
+        Path(self._flag_path).unlink(missing_ok=True)
+
+    def _read(self) -> MaintenanceState | None:
+        try:
+            return parse_state(Path(self._state_path).read_bytes())
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return MaintenanceState()
+        try:
+            return MaintenanceState(message=Path(self._flag_path).read_text(errors="replace").strip()[:2000])
+        except FileNotFoundError:
+            return None
+        except OSError:
+            return MaintenanceState()
+
+
+def _stamp(path: str) -> object:
+    try:
+        stat = os.stat(path)  # noqa: PTH116 - a Path costs as much again as the call
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_ino, stat.st_size
+
+
+def parse_state(data: bytes) -> MaintenanceState:
+    """The state in a file. One that cannot be understood counts as a full maintenance: somebody meant to close."""
+    try:
+        value: dict[str, Any] = json.loads(data)
+        mode = value.get("mode", "full")
+        until = value.get("until")
+        return MaintenanceState(
+            mode=mode if mode in MODES else "full",
+            message=str(value.get("message", "")),
+            until=until if until is None else parse_until(until),
+            allow=parse_networks(value.get("allow", ())),
+            since=float(value.get("since", 0.0)),
+        )
+    except (ValueError, TypeError, AttributeError):
+        return MaintenanceState()
+
+
+def parse_until(value: str | float) -> float:
+    """ISO 8601 (without an offset: this machine's time zone) or epoch seconds → epoch seconds. Raises: ValueError."""
+    if isinstance(value, int | float):
+        return float(value)
+    return datetime.fromisoformat(value).astimezone(UTC).timestamp()
+
+
+def parse_networks(values: Iterable[str]) -> tuple[Network, ...]:
+    """Addresses and CIDR networks. Raises: ValueError."""
+    return tuple(ipaddress.ip_network(value, strict=False) for value in values)
+
+
+def refusal(
+    state: MaintenanceState | None,
+    *,
+    method: str,
+    path: str,
+    peer: Peer,
+    admin_allow: tuple[Network, ...] = (),
+) -> bool:
+    """Whether this request is turned away. ``path`` without query, percent-encoded or not.
+
+    Loopback alone does not pass: who tests on the machine itself wants to see what users see.
+    """
+    if state is None:
+        return False
+    path = _SLASHES.sub("/", path)
+    if path.startswith(_ALWAYS_OPEN) or path in (CONFIG_PATH, VERSION_PATH):
+        return False
+    if _passes(peer.address, state.allow) or _passes(peer.address, admin_allow):
+        return False
+    match state.mode:
+        case "full":
+            return True
+        case "read-only":
+            return method not in _SAFE
+        case "uploads-off":
+            return method not in _SAFE and path.startswith(_UPLOAD_PATHS)
+
+
+def _passes(address: str, networks: tuple[Network, ...]) -> bool:
+    if not networks:
+        return False
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    return any(ip in network for network in networks)
+
+
+def must_cut(head: RequestHead) -> bool:
+    """Whether a refusal must cut the connection instead of answering.
+
+    Parallel downloaders write whatever answers a range into the image file, never looking at the status.
+    """
+    return head.method == "GET" and head.path.startswith(BLOB_PREFIX) and head.fields.has("range")
+
+
+def static_api_reply(path: str, settings: Settings) -> Reply | None:
+    """The two answers without which clients report nonsense or fall back to an older protocol; None for others."""
+    match _SLASHES.sub("/", path):
+        case "/assets/config/config.prod.json":
+            url = settings.public_url
+            return json_reply(
+                200,
+                {
+                    "libraryAPI": {"uri": url},
+                    "keystoreAPI": {"uri": settings.registry.keyserver},
+                    "tokenAPI": {"uri": url},
+                },
+            )
+        case "/version":
+            return json_reply(200, {"data": {"version": API_VERSION, "apiVersion": API_VERSION}})
+        case _:
+            return None
+
+
+class MaintenanceAnswers:
+    """Makes the 503 answers. Reads its page once."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises: OSError when the page cannot be read."""
+        self._retry_after_s = settings.maintenance.retry_after_s
+        self._folder = page_folder(settings.maintenance.page)
+        self._page = page_file(settings.maintenance.page).read_text(encoding="utf-8")
+        contact = settings.registry.contact
+        self._fixed = {
+            "{{name}}": html.escape(settings.registry.name),
+            "{{contact}}": html.escape(contact),
+            "{{contact_href}}": html.escape(
+                f"mailto:{contact}" if "@" in contact and ":" not in contact else contact
+            ),
+            "{{contact_hidden}}": "" if contact else "hidden",
+        }
+
+    def answer(self, state: MaintenanceState | None, head: RequestHead, request_id: str) -> Reply:
+        """The answer to one request; ``state`` None means that nobody closed the door: the core is down."""
+        now = time.time()
+        retry_after_s = self._retry_after(state, now)
+        fields: tuple[Field, ...] = (
+            ("retry-after", str(retry_after_s)),
+            ("cache-control", "no-store"),
+            ("vary", "accept"),
+        )
+        message = _sentence(state)
+        if not head.wants_html:
+            value = {"error": {"code": 503, "message": message}, "request_id": request_id}
+            return json_reply(503, value, *fields)
+        body = self._render(state, message, retry_after_s, request_id)
+        return Reply(
+            status=503, fields=(("content-type", "text/html; charset=utf-8"), *fields), body=body.encode()
+        )
+
+    def asset(self, path: str) -> Reply | None:
+        """A file that belongs to a page of one's own (``/maintenance/NAME``), or None."""
+        name = path.removeprefix("/maintenance/")
+        if self._folder is None or name == path or not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name):
+            return None
+        kind = _ASSET_TYPES.get(Path(name).suffix.lower())
+        file = self._folder / name
+        if kind is None or not file.is_file():
+            return None
+        return Reply(status=200, fields=(("content-type", kind),), body=file.read_bytes())
+
+    def _retry_after(self, state: MaintenanceState | None, now: float) -> int:
+        if state is None or state.until is None or state.until <= now:
+            return self._retry_after_s
+        return min(int(state.until - now) + 1, _LONGEST_RETRY_S)
+
+    def _render(
+        self, state: MaintenanceState | None, message: str, retry_after_s: int, request_id: str
+    ) -> str:
+        until = state.until if state is not None else None
+        shown = "" if until is None else _iso(until)
+        text = self._page
+        changing = {
+            "{{message}}": html.escape(message).replace("\n", "<br>"),
+            "{{until}}": shown,
+            "{{until_text}}": "" if until is None else formatdate(until, usegmt=True),
+            "{{until_hidden}}": "" if shown else "hidden",
+            "{{refresh_s}}": str(max(5, min(retry_after_s, 30))),
+            "{{request_id}}": html.escape(request_id),
+        }
+        for placeholder, value in (*self._fixed.items(), *changing.items()):
+            text = text.replace(placeholder, value)
+        return text
+
+
+_ASSET_TYPES: Final = {
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".webp": "image/webp",
+    ".ico": "image/x-icon",
+    ".woff2": "font/woff2",
+}
+
+
+def _sentence(state: MaintenanceState | None) -> str:
+    if state is None:
+        return CoreDown.default_message
+    if state.message:
+        return state.message
+    if state.mode == "uploads-off":
+        return "Uploads are switched off for maintenance. Downloads work. Try again later."
+    if state.mode == "read-only":
+        return "The registry is read-only during maintenance. Downloads work. Try again later."
+    return InMaintenance.default_message
+
+
+def _iso(epoch_s: float) -> str:
+    return datetime.fromtimestamp(epoch_s, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def page_folder(page: Path | None) -> Path | None:
+    """The folder of a page of one's own, or None."""
+    return page if page is not None and page.is_dir() else None
+
+
+def page_file(page: Path | None) -> Path:
+    """The page: one's own (a file, or a folder with 503.html or index.html), or the built-in one."""
+    if page is None:
+        packed = Path(__file__).parent / "maintenance_pages" / "index.html"
+        return packed if packed.is_file() else Path(__file__).parent.parent / "maintenance" / "index.html"
+    if page.is_dir():
+        own = page / "503.html"
+        return own if own.is_file() else page / "index.html"
+    return page

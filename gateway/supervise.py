@@ -1,0 +1,240 @@
+"""Owns the child processes: the core, and the workers that share the listening sockets."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+log = logging.getLogger(__name__)
+
+BACK_OFF_S: Final = (0.0, 0.25, 0.5, 1.0, 2.0, 5.0)
+STEADY_S: Final = (
+    10.0  # a child that lived this long had a good start: the next failure begins at the first step
+)
+STOP_S: Final = 10.0
+
+WORKER_VARIABLE: Final = "SREGISTRY_WORKER"
+SOCKETS_VARIABLE: Final = "SREGISTRY_SOCKETS"
+
+
+def back_off(failures: int) -> float:
+    """Seconds to wait before the restart after so many failures in a row (the first: none)."""
+    return BACK_OFF_S[min(max(failures - 1, 0), len(BACK_OFF_S) - 1)]
+
+
+def environment_of(flags: Mapping[str, Any]) -> dict[str, str]:
+    """Command-line settings as environment, so that children see them. ``flags`` as for ``settings_source.load``."""
+    return {
+        "GATEWAY_" + name.upper().replace(".", "__"): _as_text(value)
+        for name, value in flags.items()
+        if value is not None
+    }
+
+
+def _as_text(value: object) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case list() | tuple():
+            return ",".join(str(item) for item in value)
+        case _:
+            return str(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A Python module to run: arguments, what is added to the environment, open files it inherits."""
+
+    name: str
+    module: str
+    arguments: tuple[str, ...] = ()
+    environment: Mapping[str, str]
+    inherited: tuple[int, ...] = ()
+
+
+def core_program(*, data_dir: Path, config: Path | None, flags: Mapping[str, Any]) -> Program:
+    """``registry serve`` as a child, with the gateway's own settings."""
+    arguments = ["serve", "--data-dir", str(data_dir)]
+    if config is not None:
+        arguments += ["--config", str(config)]
+    return Program(
+        name="core", module="registry_core", arguments=tuple(arguments), environment=environment_of(flags)
+    )
+
+
+class Child:
+    """One program that is kept running until ``stop``. Its output goes where ours goes."""
+
+    def __init__(
+        self,
+        program: Program,
+        *,
+        on_start: Callable[[], object] = lambda: None,
+        on_exit: Callable[[], object] = lambda: None,
+        stop_s: float = STOP_S,
+    ) -> None:
+        self._program = program
+        self._on_start = on_start
+        self._on_exit = on_exit
+        self._stop_s = stop_s
+        self._process: asyncio.subprocess.Process | None = None
+        self._stopping = asyncio.Event()
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id while it runs."""
+        return self._process.pid if self._process is not None else None
+
+    async def run(self) -> None:
+        """Start it, and start it again whenever it ends. Cancelling stops it; so does ``stop``."""
+        failures = 0
+        try:
+            while not self._stopping.is_set():
+                began = time.monotonic()
+                await self._live_once()
+                failures = 1 if time.monotonic() - began >= STEADY_S else failures + 1
+                if not self._stopping.is_set():
+                    await self._pause(back_off(failures))
+        finally:
+            await asyncio.shield(self._end())
+
+    async def restart(self) -> None:
+        """End it; ``run`` starts the next one."""
+        await self._end()
+
+    async def stop(self, within_s: float | None = None) -> None:
+        """End it for good: SIGTERM, and SIGKILL when it takes longer than ``within_s``."""
+        self._stopping.set()
+        await self._end(within_s)
+
+    def send(self, number: signal.Signals) -> None:
+        """Pass a signal on."""
+        if self._process is not None and self._process.returncode is None:
+            try:
+                self._process.send_signal(number)
+            except ProcessLookupError:
+                return
+
+    async def _live_once(self) -> None:
+        program = self._program
+        command = [
+            sys.executable,
+            "-m",
+            "gateway._child",
+            str(os.getpid()),
+            program.module,
+            *program.arguments,
+        ]
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                env={**os.environ, **program.environment},
+                pass_fds=program.inherited,
+            )
+        except OSError as exc:
+            log.error("%s cannot be started: %s", program.name, exc)  # noqa: TRY400 - the cause is no bug of ours
+            return
+        log.info("%s started (pid %d)", program.name, self._process.pid)
+        self._on_start()
+        try:
+            code = await self._process.wait()
+        finally:
+            if self._process.returncode is not None:
+                self._on_exit()
+        if not self._stopping.is_set():
+            log.warning("%s (pid %d) ended: %s", program.name, self._process.pid, describe_exit(code))
+        self._process = None
+
+    async def _end(self, within_s: float | None = None) -> None:
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        self.send(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(self._stop_s if within_s is None else within_s):
+                await process.wait()
+        except TimeoutError:
+            log.warning("%s did not stop in time: killed", self._program.name)
+            self.send(signal.SIGKILL)
+            await process.wait()
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
+
+
+def describe_exit(code: int) -> str:
+    """An exit code as a person says it."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"
+
+
+class Workers:
+    """``--workers N``: N gateway processes on the same listening sockets, each kept running."""
+
+    def __init__(self, count: int, *, arguments: Sequence[str], sockets: Mapping[str, socket.socket]) -> None:
+        """``arguments``: those of ``gateway`` itself; ``sockets``: listener name → open listening socket."""
+        named = ",".join(f"{name}={sock.fileno()}" for name, sock in sockets.items())
+        self._children = [
+            Child(
+                Program(
+                    name=f"worker {number}",
+                    module="gateway",
+                    arguments=tuple(arguments),
+                    environment={WORKER_VARIABLE: str(number), SOCKETS_VARIABLE: named},
+                    inherited=tuple(sock.fileno() for sock in sockets.values()),
+                )
+            )
+            for number in range(1, count + 1)
+        ]
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The process ids of the workers that run now."""
+        return tuple(child.pid for child in self._children if child.pid is not None)
+
+    async def run(self) -> None:
+        """Keep all of them running."""
+        async with asyncio.TaskGroup() as group:
+            for child in self._children:
+                group.create_task(child.run())
+
+    def relay(self, number: signal.Signals) -> None:
+        """Pass a signal on to all (SIGHUP: reload)."""
+        for child in self._children:
+            child.send(number)
+
+    async def stop(self, within_s: float) -> None:
+        """Let all drain, at most so long."""
+        await asyncio.gather(*(child.stop(within_s) for child in self._children))
+
+
+def inherited_sockets(environ: Mapping[str, str]) -> dict[str, socket.socket]:
+    """In a worker: the listening sockets that were handed over, by listener name. Empty in the main process."""
+    sockets: dict[str, socket.socket] = {}
+    for entry in environ.get(SOCKETS_VARIABLE, "").split(","):
+        name, _, number = entry.partition("=")
+        if number.isdecimal():
+            sockets[name] = socket.socket(fileno=int(number))
+    return sockets
+
+
+def worker_number(environ: Mapping[str, str]) -> int | None:
+    """In a worker: which one, from 1. None in the main process."""
+    text = environ.get(WORKER_VARIABLE, "")
+    return int(text) if text.isdecimal() else None

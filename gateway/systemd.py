@@ -1,0 +1,53 @@
+"""Owns the words to systemd: ready, stopping, still alive; and the sockets it opened for us."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Mapping
+from typing import Final
+
+_FIRST_SOCKET: Final = 3
+
+
+def notify(message: str, environ: Mapping[str, str]) -> None:
+    """Send ``READY=1``, ``STOPPING=1``, ``RELOADING=1`` or ``STATUS=…``; nothing happens without systemd."""
+    address = environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+        try:
+            sock.sendto(message.encode(), address)
+        except OSError:
+            return  # a supervisor that does not listen is not a reason to stop
+
+
+def watchdog_s(environ: Mapping[str, str]) -> float | None:
+    """How often systemd wants to hear from us: half of its patience. None = it does not."""
+    text = environ.get("WATCHDOG_USEC", "")
+    pid = environ.get("WATCHDOG_PID", "")
+    if not text.isdecimal() or int(text) == 0 or pid not in ("", str(os.getpid())):
+        return None
+    return int(text) / 2_000_000
+
+
+async def keep_watchdog(environ: Mapping[str, str]) -> None:
+    """Tell systemd that the event loop still turns."""
+    every = watchdog_s(environ)
+    while every is not None:
+        notify("WATCHDOG=1", environ)
+        await asyncio.sleep(every)
+
+
+def activated_sockets(environ: Mapping[str, str]) -> dict[str, socket.socket]:
+    """Listening sockets of a .socket unit, by their ``FileDescriptorName`` (``http``, ``https``)."""
+    if environ.get("LISTEN_PID") != str(os.getpid()) or not environ.get("LISTEN_FDS", "").isdecimal():
+        return {}
+    count = int(environ["LISTEN_FDS"])
+    names = environ.get("LISTEN_FDNAMES", "").split(":")
+    names += ["https", "http"][len(names) if names != [""] else 0 :]
+    return {
+        name: socket.socket(fileno=_FIRST_SOCKET + index)
+        for index, name in zip(range(count), (name for name in names if name), strict=False)
+    }
