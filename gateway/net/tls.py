@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Final, Literal, Self
 from urllib.parse import urlsplit
 
+from cryptography import x509
+
 from gateway.errors import Problem, SettingsError
 from gateway.net.certificate import (
     CertificateFacts,
@@ -61,11 +63,15 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Where pairs come from: how to get one, the files whose change means a new one, the setting to blame."""
+    """Where pairs come from: how to get one, the files whose change means a new one, the setting to blame.
+
+    ``roots`` is a file of CAs that clients are told to trust, beside those of the system.
+    """
 
     load: Callable[[datetime], Pair]
     files: tuple[Path, ...]
     setting: dict[str, str]
+    roots: Path | None = None
 
 
 class LiveContext(ssl.SSLContext):
@@ -111,7 +117,10 @@ class CertificateSource:
     @property
     def facts(self) -> CertificateFacts:
         """The facts about the certificate in use."""
-        return describe(self._pair.chain, key_matches=True, now=self._now())
+        roots: tuple[x509.Certificate, ...] = ()
+        if self._origin.roots is not None:
+            roots = parse_certificates(read_file(self._origin.roots, "certificate"), str(self._origin.roots))
+        return describe(self._pair.chain, key_matches=True, roots=roots, now=self._now())
 
     @property
     def expires_at(self) -> float:
@@ -233,6 +242,7 @@ def origin_of(settings: Settings) -> Origin:
         load=lambda now: ensure_leaf(folder, names, now=now),
         files=(folder / "leaf.crt", folder / "leaf.key", folder / "ca.crt"),
         setting={"certificate": "tls.mode", "key": "tls.mode"},
+        roots=folder / "ca.crt",
     )
 
 
