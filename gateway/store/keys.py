@@ -3,8 +3,8 @@
 import re
 from typing import Final
 
-from gateway.contract import NAME_PATTERN
-from gateway.errors import NotFound
+from gateway.contract import NAME_PATTERN, SHA256_HEX
+from gateway.errors import BlobMissing, NotFound
 
 _KEY: Final = re.compile(rf"{NAME_PATTERN}/{NAME_PATTERN}/{NAME_PATTERN}:sha256\.[0-9a-f]{{64}}")
 
@@ -27,3 +27,13 @@ def check_key(key: str) -> str:
 def digest_of(key: str) -> str:
     """The SHA-256 in a key, lower-case hex."""
     return key.rpartition(":sha256.")[2]
+
+
+def check_digest(sha256: str, *, key: str | None = None) -> str:
+    """The digest itself, once it is proven to be one, and the one that ``key`` names: it becomes part of a path.
+
+    Raises: BlobMissing, NotFound.
+    """
+    if not SHA256_HEX.fullmatch(sha256) or (key is not None and digest_of(check_key(key)) != sha256):
+        raise BlobMissing(detail=f"not a digest, or not that of {key!r}: {sha256[:200]!r}")
+    return sha256

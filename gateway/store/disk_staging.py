@@ -1,0 +1,340 @@
+"""Owns ``staging/``: files on their way in, the disk space they have taken, and the locks that tell who is alive.
+
+Every file is held by ``flock`` for as long as its writer, or its sealed bytes, belong to a living process: a lock
+ends with the process however it dies, so whatever can be locked is left over.
+"""
+
+import fcntl
+import os
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from gateway.errors import BlobMissing, StoreCorrupt, StoreFull
+from gateway.store.base import SealedBlob, StagedUpload
+from gateway.store.syscalls import disk_faults, reserve, start_writeback
+
+PARTS_PREFIX: Final = "parts-"
+_STAGED: Final = re.compile(r"[0-9a-f][0-9a-f-]{0,127}")
+# Every so many bytes the kernel is asked to write out and, without a reservation, free space is looked at.
+# docs/storage.md has the measurement: the final fsync of 2 GiB takes 0.1-0.5 s instead of 2 s.
+STEP_BYTES: Final = 8 << 20
+# Reserving costs more than it brings for small files: their blocks are allocated at the fsync anyway.
+RESERVE_FROM_BYTES: Final = 8 << 20
+SEALED_MODE: Final = 0o640
+
+
+def check_staged(staged: str) -> str:
+    """The staging name itself, once it is proven to be one. Raises: BlobMissing."""
+    if not _STAGED.fullmatch(staged):
+        raise BlobMissing(detail=f"not a staging name: {staged[:200]!r}")
+    return staged
+
+
+class Staging:
+    """The folder, and the locks of what was sealed in this process but not placed yet."""
+
+    def __init__(self, folder: Path, *, reserve_bytes: int, fsync: bool) -> None:
+        self.folder = folder
+        self.fsync = fsync
+        self._reserve_bytes = reserve_bytes
+        self._sealed: dict[str, int] = {}
+
+    def create(self, staged: str, *, size_hint: int | None) -> "DiskWriter":
+        """Raises: StoreFull, StoreDown."""
+        path = self.folder / check_staged(staged)
+        with disk_faults("begin an upload"):
+            fd = self._open_held(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, fcntl.LOCK_EX)
+        try:
+            with disk_faults("reserve space for an upload"):
+                reserved = self._admit(fd, size_hint or 0)
+        except BaseException:
+            _remove(path)
+            os.close(fd)
+            raise
+        return DiskWriter(self, path, fd, reserved=reserved)
+
+    def open_part(self, staged: str, *, offset: int, total_size: int) -> "DiskPartsWriter":
+        """Raises: StoreFull, StoreDown."""
+        path = self._parts_path(staged)
+        with disk_faults("begin a part"):
+            fd = self._open_held(path, os.O_WRONLY | os.O_CREAT, fcntl.LOCK_SH)
+        try:
+            with disk_faults("reserve space for a part"):
+                status = os.fstat(fd)
+                # What is reserved counts as blocks in use; only what is still to come needs room.
+                missing = total_size - status.st_blocks * 512
+                if missing > 0:
+                    self._admit(fd, total_size, missing=missing)
+        except BaseException:
+            os.close(fd)
+            raise
+        return DiskPartsWriter(fd, offset=offset, fsync=self.fsync)
+
+    def read(self, staged: str, *, offset: int) -> BinaryIO:
+        """Raises: BlobMissing, StoreDown."""
+        with disk_faults("read parts back"):
+            try:
+                file = self._parts_path(staged).open("rb", buffering=0)
+            except FileNotFoundError as exc:
+                raise BlobMissing(detail=f"no parts named {staged}") from exc
+            file.seek(offset)
+            return file
+
+    def seal_parts(self, staged: str, *, total_size: int) -> SealedBlob:
+        """Raises: BlobMissing, StoreCorrupt, StoreDown."""
+        with disk_faults("seal parts"):
+            fd = _open_if_there(self._parts_path(staged), os.O_RDWR)
+            if fd is None:
+                raise BlobMissing(detail=f"no parts named {staged}")
+            try:
+                fcntl.flock(fd, fcntl.LOCK_SH)
+                size = os.fstat(fd).st_size
+                if size == total_size:
+                    self.make_durable(fd, size)
+            except BaseException:
+                os.close(fd)
+                raise
+        if size != total_size:
+            os.close(fd)
+            raise StoreCorrupt(detail=f"parts {staged}: {size} bytes, {total_size} expected")
+        self.hold(staged, fd)
+        return SealedBlob(staged=staged, size=total_size)
+
+    def make_durable(self, fd: int, size: int) -> None:
+        """Give back space that was reserved in vain, and flush. Raises: OSError."""
+        os.ftruncate(fd, size)
+        os.fchmod(fd, SEALED_MODE)
+        if self.fsync:
+            os.fsync(fd)
+
+    def hold(self, staged: str, fd: int) -> None:
+        """Keep the lock of something sealed until ``let_go``."""
+        before = self._sealed.pop(staged, None)
+        self._sealed[staged] = fd
+        if before is not None:
+            os.close(before)
+
+    def let_go(self, staged: str) -> None:
+        """End the lock of something sealed, if this process holds it."""
+        fd = self._sealed.pop(staged, None)
+        if fd is not None:
+            os.close(fd)
+
+    def find(self, staged: str) -> Path | None:
+        """Where sealed bytes lie, None if they are gone."""
+        paths = (self.folder / check_staged(staged), self._parts_path(staged))
+        return next((path for path in paths if path.exists()), None)
+
+    def discard(self, staged: str) -> None:
+        """Remove whatever has this name."""
+        for path in (self.folder / check_staged(staged), self._parts_path(staged)):
+            _remove(path)
+        self.let_go(staged)
+
+    def uploads(self) -> Iterator[StagedUpload]:
+        """Raises: StoreDown."""
+        for path in self._files():
+            with disk_faults("list uploads"):
+                fd = _open_if_there(path)
+                if fd is None:
+                    continue
+                try:
+                    status = os.fstat(fd)
+                    held = not _can_lock(fd)
+                finally:
+                    os.close(fd)
+            yield StagedUpload(
+                staged=path.name.removeprefix(PARTS_PREFIX),
+                size=status.st_size,
+                modified=status.st_mtime,
+                held=held,
+            )
+
+    def sweep(self, *, parts_older_than_s: float) -> int:
+        """Raises: StoreDown."""
+        parts_before = time.time() - parts_older_than_s
+        removed = 0
+        for path in self._files():
+            with disk_faults("sweep staging"):
+                fd = _open_if_there(path)
+                if fd is None:
+                    continue
+                try:
+                    # The age is asked under the lock: a part may have arrived just now.
+                    if _can_lock(fd) and not (
+                        path.name.startswith(PARTS_PREFIX) and os.fstat(fd).st_mtime > parts_before
+                    ):
+                        removed += _remove(path)
+                finally:
+                    os.close(fd)
+        return removed
+
+    def require_room(self, fd: int, size: int) -> None:
+        """Raises: StoreFull, if ``size`` more bytes would eat into the reserve."""
+        room = os.fstatvfs(fd)
+        free = room.f_bavail * room.f_frsize
+        if free - size < self._reserve_bytes:
+            raise StoreFull(detail=f"{free} bytes free, {self._reserve_bytes} kept in reserve, {size} wanted")
+
+    def _admit(self, fd: int, size: int, *, missing: int | None = None) -> int:
+        """Take the space for ``size`` bytes; returns how many are taken. One at a time, over all processes:
+        two uploads that do not fit together must not both see the same free space.
+        """
+        missing = size if missing is None else missing
+        if missing < RESERVE_FROM_BYTES:
+            self.require_room(fd, missing)
+            return 0
+        gate = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(gate, fcntl.LOCK_EX)
+            self.require_room(fd, missing)
+            return size if reserve(fd, size) else 0
+        finally:
+            os.close(gate)
+
+    def _open_held(self, path: Path, flags: int, lock: int) -> int:
+        """Open and lock. A sweep may take a new file for a dead one before it is locked: then once more."""
+        while True:
+            try:
+                fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            except FileNotFoundError:
+                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                fcntl.flock(fd, lock)
+                if os.fstat(fd).st_nlink:
+                    return fd
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)
+
+    def _parts_path(self, staged: str) -> Path:
+        return self.folder / f"{PARTS_PREFIX}{check_staged(staged)}"
+
+    def _files(self) -> list[Path]:
+        with disk_faults("list staging"):
+            try:
+                with os.scandir(self.folder) as entries:
+                    return [Path(entry) for entry in entries if _is_ours(entry)]
+            except FileNotFoundError:
+                return []
+
+
+class DiskWriter:
+    """One file on its way in."""
+
+    def __init__(self, staging: Staging, path: Path, fd: int, *, reserved: int) -> None:
+        self._staging = staging
+        self._path = path
+        self._fd = fd
+        self._reserved = reserved
+        self._size = 0
+        self._stepped = 0
+
+    @property
+    def staged(self) -> str:
+        """The staging name."""
+        return self._path.name
+
+    def write(self, data: memoryview | bytes) -> None:
+        """Append. Raises: StoreFull, StoreDown."""
+        with disk_faults("write an upload"):
+            self._size += _write_all(self._fd, data)
+            if self._size - self._stepped >= STEP_BYTES:
+                self._step()
+
+    def seal(self) -> SealedBlob:
+        """Make it durable; its lock is kept until it is placed. Raises: StoreFull, StoreDown."""
+        with disk_faults("make an upload durable"):
+            self._staging.make_durable(self._fd, self._size)
+        self._staging.hold(self.staged, self._fd)
+        self._fd = -1
+        return SealedBlob(staged=self.staged, size=self._size)
+
+    def discard(self) -> None:
+        """Remove every trace; nothing is left to remove after ``place``."""
+        _remove(self._path)
+        self._staging.let_go(self.staged)
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def _step(self) -> None:
+        if self._staging.fsync:
+            start_writeback(self._fd, self._stepped, self._size - self._stepped)
+        if self._size > self._reserved:
+            self._staging.require_room(self._fd, 0)
+        self._stepped = self._size
+
+
+class DiskPartsWriter:
+    """One part, written at its place in the whole file."""
+
+    def __init__(self, fd: int, *, offset: int, fsync: bool) -> None:
+        self._fd = fd
+        self._fsync = fsync
+        self._position = offset
+        self._stepped = offset
+
+    def write(self, data: memoryview | bytes) -> None:
+        """Append to the part. Raises: StoreFull, StoreDown."""
+        with disk_faults("write a part"):
+            self._position += _write_all(self._fd, data, at=self._position)
+            if self._fsync and self._position - self._stepped >= STEP_BYTES:
+                start_writeback(self._fd, self._stepped, self._position - self._stepped)
+                self._stepped = self._position
+
+    def close(self, *, keep: bool) -> None:
+        """Let go; with ``keep`` the bytes are durable. Raises: StoreFull, StoreDown."""
+        fd, self._fd = self._fd, -1
+        if fd < 0:
+            return
+        with disk_faults("keep a part"):
+            try:
+                if keep and self._fsync:
+                    os.fsync(fd)
+            finally:
+                os.close(fd)
+
+
+def _write_all(fd: int, data: memoryview | bytes, *, at: int | None = None) -> int:
+    """Write everything, however short each write is; returns how many bytes that were."""
+    size = len(data)
+    done = os.write(fd, data) if at is None else os.pwrite(fd, data, at)
+    while done < size:
+        rest = memoryview(data)[done:]
+        done += os.write(fd, rest) if at is None else os.pwrite(fd, rest, at + done)
+    return size
+
+
+def _is_ours(entry: os.DirEntry[str]) -> bool:
+    name = entry.name.removeprefix(PARTS_PREFIX)
+    return bool(_STAGED.fullmatch(name)) and entry.is_file(follow_symlinks=False)
+
+
+def _open_if_there(path: Path, access: int = os.O_RDONLY) -> int | None:
+    try:
+        return os.open(path, access | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+
+
+def _can_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _remove(path: Path) -> bool:
+    """Unlink; False if that was not possible (a sweep will try again)."""
+    try:
+        path.unlink()
+    except OSError:
+        return False
+    return True
