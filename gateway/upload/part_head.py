@@ -13,7 +13,7 @@ _LINE: Final = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a
 _FOLD: Final = re.compile(r"\r\n[ \t]+")
 # A part is whatever bytes follow: decoding base64 would change a file (RFC 7578 section 4.7 deprecates it).
 _IDENTITY_ENCODINGS: Final = frozenset({"7bit", "8bit", "binary"})
-_ONCE: Final = ("content-disposition", "content-type", "content-transfer-encoding")
+_ONCE: Final = frozenset({"content-disposition", "content-type", "content-transfer-encoding"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,21 +34,22 @@ def read_part_head(block: bytes, *, max_headers: int) -> PartHead:
     lines = _FOLD.sub(" ", text).split("\r\n") if text else []
     if len(lines) > max_headers:
         raise BadForm(f"A part of the form has more than {max_headers} headers.")
-    headers = [_read_line(line) for line in lines]
-    values = {name: [value for known, value in headers if known == name] for name in _ONCE}
-    for name, found in values.items():
-        if len(found) > 1:
+    headers = tuple(_read_line(line) for line in lines)
+    known: dict[str, str] = {}
+    for name, value in headers:
+        if name in known and name in _ONCE:
             raise BadForm(f"A part of the form has the header '{name}' twice.")
-    if not values["content-disposition"]:
+        known[name] = value
+    if "content-disposition" not in known:
         raise BadForm("A part of the form has no Content-Disposition.")
-    for encoding in values["content-transfer-encoding"]:
-        if encoding.lower() not in _IDENTITY_ENCODINGS:
-            raise BadForm("A part of the form has a Content-Transfer-Encoding; send its bytes as they are.")
-    content_type = "".join(values["content-type"])
+    if known.get("content-transfer-encoding", "8bit").lower() not in _IDENTITY_ENCODINGS:
+        raise BadForm("A part of the form has a Content-Transfer-Encoding; send its bytes as they are.")
+    if not text.isascii():
+        headers = tuple((name, _readable(value)) for name, value in headers)
     return PartHead(
-        disposition=parse_disposition(values["content-disposition"][0]),
-        content_type=_readable(content_type) or None,
-        headers=tuple((name, _readable(value)) for name, value in headers),
+        disposition=parse_disposition(known["content-disposition"]),
+        content_type=_readable(known.get("content-type", "")) or None,
+        headers=headers,
     )
 
 
