@@ -1,0 +1,1 @@
+"""Owns the measurements: our product beside its peers, in one run, on one machine."""
