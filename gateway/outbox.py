@@ -4,16 +4,16 @@ import asyncio
 import dataclasses
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from gateway.contract import UPLOAD_STATUS_PREFIX, Commit
 from gateway.core_api import CommittedReference
-from gateway.core_health import CoreHealth
 from gateway.errors import BlobMissing, CoreDown, CoreRefused, GatewayError, StoreError, UpstreamError
 from gateway.outbox_records import Claim, Delivery, HeldRecord, OutboxFolder, Record
-from gateway.store.base import BlobStore, SealedBlob
+from gateway.store.base import SealedBlob
 
 log = logging.getLogger(__name__)
 
@@ -56,15 +56,49 @@ class CoreTeller(Protocol):
         ...
 
 
+class Shelves(Protocol):
+    """The part of a ``BlobStore`` that is needed here."""
+
+    def place(self, sealed: SealedBlob, *, sha256: str, key: str) -> bool:
+        """Make sealed bytes visible under a key; whether it is new."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Forget a key."""
+        ...
+
+    def discard_staged(self, staged: str) -> None:
+        """Remove what was not placed."""
+        ...
+
+
+class Health(Protocol):
+    """The part of ``CoreHealth`` that is needed here."""
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the core may be told now."""
+        ...
+
+    @property
+    def down_s(self) -> float:
+        """Seconds since it went away."""
+        ...
+
+    def on_up(self, callback: Callable[[], Awaitable[object]]) -> None:
+        """Call it at each return of the core."""
+        ...
+
+
 class Outbox:
     """Commits deliveries; those that find the core away wait on disk. Folders are shared by all gateway processes."""
 
     def __init__(
         self,
         root: Path,
-        store: BlobStore,
+        store: Shelves,
         core: CoreTeller,
-        health: CoreHealth,
+        health: Health,
         *,
         durable: bool,
         patience_s: float,
@@ -189,9 +223,11 @@ class Outbox:
                 new_keys.append(placement.key)
 
     def _take_back(self, held: HeldRecord, claim: Claim) -> None:
-        """The core said no: nothing of it stays, except what others rely on."""
+        """The core or the store said no: nothing of it stays, except what others rely on."""
         claim.release()
         record = held.record
+        for placement in record.delivery.placements:
+            self._store.discard_staged(placement.staged)
         for key in record.new_keys:
             try:
                 self._folder.take_back(key, since_ns=record.created_ns, delete=self._store.delete)

@@ -1,0 +1,111 @@
+"""Owns the log on standard error: lines for people or JSON for machines, one access line a request, no secrets."""
+
+import json
+import logging
+import re
+import sys
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Final, TextIO
+
+from gateway.contract import BLOB_PREFIX, TRANSFER_PREFIX, UPLOAD_STATUS_PREFIX
+from gateway.settings import Log
+
+ACCESS: Final = logging.getLogger("gateway.access")
+_MASK: Final = "***"
+_SECRET_PATHS: Final = (TRANSFER_PREFIX, BLOB_PREFIX, UPLOAD_STATUS_PREFIX, "/uploads/")
+_SECRET_QUERY: Final = re.compile(
+    r"(?i)((?:^|&)[^&=]*(?:token|signature|ticket|password|secret|credential|api_?key|session)[^&=]*=)[^&]*"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """One finished request. ``upstream`` names who answered (core, store, gateway, …); times in seconds."""
+
+    request_id: str
+    client: str
+    method: str
+    target: str
+    status: int
+    bytes_in: int
+    bytes_out: int
+    seconds: float
+    upstream: str = "gateway"
+
+
+def mask_target(target: str) -> str:
+    """The target with everything that gives access replaced: whoever reads a log must not be able to pull by it."""
+    path, mark, query = target.partition("?")
+    for prefix in _SECRET_PATHS:
+        if path.startswith(prefix) and len(path) > len(prefix):
+            path = prefix + _MASK
+            break
+    return path + mark + (_SECRET_QUERY.sub(rf"\1{_MASK}", query) if query else "")
+
+
+def note_access(access: Access) -> None:
+    """Write the line of one request."""
+    if ACCESS.isEnabledFor(logging.INFO):
+        ACCESS.info("request", extra={"access": access})
+
+
+class TextFormatter(logging.Formatter):
+    """``time LEVEL name: message``; access lines without level and name."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line, or several with a traceback."""
+        stamp = _stamp(record.created)
+        access = getattr(record, "access", None)
+        if isinstance(access, Access):
+            return (
+                f"{stamp} {access.request_id} {access.client} {access.method} {mask_target(access.target)}"
+                f" {access.status} in={access.bytes_in} out={access.bytes_out} {access.seconds:.3f}s"
+                f" {access.upstream}"
+            )
+        text = f"{stamp} {record.levelname} {record.name}: {record.getMessage()}"
+        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Keys: time, level, logger, message; for requests those of ``Access``."""
+        value: dict[str, object] = {
+            "time": _stamp(record.created),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+        }
+        access = getattr(record, "access", None)
+        if isinstance(access, Access):
+            value |= asdict(access) | {
+                "target": mask_target(access.target),
+                "seconds": round(access.seconds, 6),
+            }
+        else:
+            value["message"] = record.getMessage()
+        if record.exc_info:
+            value["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(value, ensure_ascii=False)
+
+
+def set_up(settings: Log, stream: TextIO | None = None) -> None:
+    """Send everything that is logged to ``stream`` (standard error). May be called again after a reload."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JsonFormatter() if settings.format == "json" else TextFormatter())
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(settings.level.upper())
+    # A library's chatter is not our log; its complaints are.
+    for noisy in ("asyncio", "urllib3", "acme", "PIL"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    ACCESS.disabled = not settings.access
+    # Access lines are wanted or not by their own setting, whatever the level of the rest.
+    ACCESS.setLevel(logging.INFO)
+
+
+def _stamp(epoch_s: float) -> str:
+    return datetime.fromtimestamp(epoch_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
