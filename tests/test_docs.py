@@ -1,0 +1,45 @@
+"""Owns the promise that the documentation is that of this code."""
+
+import re
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from docs import generate
+from gateway.settings_source import setting_names
+
+ROOT: Final = Path(__file__).parents[1]
+DOCS: Final = ROOT / "docs"
+PROSE: Final = tuple(sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md")]))
+
+
+@pytest.mark.parametrize("name", ["settings.md", "commands.md", "errors.md"])
+def test_a_generated_page_is_what_the_code_says(name: str) -> None:
+    assert (DOCS / name).read_text() == generate.pages()[name], "run 'make docs'"
+
+
+def test_every_setting_stands_in_the_commented_settings_file() -> None:
+    template = (ROOT / "conf" / "gateway.toml").read_text()
+    leaves = {name.rpartition(".")[2] for name in setting_names()}
+    missing = {leaf for leaf in leaves if not re.search(rf"^#?\s*{leaf}\s*=", template, re.MULTILINE)}
+    secrets = {"access_key", "secret_key", "previous_access_key", "previous_secret_key"}
+    assert missing <= secrets, f"conf/gateway.toml lacks {sorted(missing - secrets)}"
+
+
+def test_every_error_code_is_used_once() -> None:
+    codes = [cls.code for cls in set(generate.error_classes())]
+    assert len(codes) == len(set(codes))
+
+
+@pytest.mark.parametrize("page", PROSE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_between_pages_leads_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text())
+    broken = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+    assert not broken, f"{page.name}: {broken}"
+
+
+def test_the_index_leads_to_every_page() -> None:
+    index = (DOCS / "index.md").read_text()
+    pages = {path.name for path in DOCS.glob("*.md")} - {"index.md"}
+    assert {name for name in pages if f"({name})" not in index} == set()
