@@ -259,3 +259,13 @@ def _b64(data: bytes) -> str:
 
 def _unb64(text: str) -> bytes:
     return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+
+
+def container_name_of(filename: str) -> str:
+    """The container's name when a form gives none: the file's own name, repaired until ``parse_name`` takes it."""
+    stem = filename.lower()
+    for suffix in (".sif", ".simg", ".img"):
+        stem = stem.removesuffix(suffix)
+    repaired = re.sub(r"[^a-z0-9._-]", "-", stem)
+    repaired = re.sub(r"[._-]*([._-])", r"\1", repaired).strip("._-")[:NAME_MAX_CHARS].rstrip("._-")
+    return repaired or "image"

@@ -1,0 +1,318 @@
+"""Owns the composition: settings in, a running gateway out. Alone knows all other modules.
+
+One process serves; with ``--workers N`` the main process only holds the listeners, the core and N such processes.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gateway.blob import BlobDownload
+from gateway.contract import load_secret
+from gateway.core_api import CoreApi
+from gateway.core_health import CoreHealth, probe_of
+from gateway.errors import GatewayError
+from gateway.forward.handler import ForwardHandler
+from gateway.forward.origin import Origin
+from gateway.forward.pool import UpstreamPool
+from gateway.front import FrontDoor, Handlers
+from gateway.http.fields import PeerResolver
+from gateway.log import log_access, set_up_logging
+from gateway.maintenance import MaintenanceAnswers, MaintenanceSwitch
+from gateway.metrics import Metrics
+from gateway.net.blocks import BlockPool
+from gateway.net.connection import ConnectionContext
+from gateway.net.server import Server, drain, keep_deadlines, open_listener, raise_file_limit
+from gateway.operations import Operations
+from gateway.outbox import Outbox
+from gateway.settings import Settings
+from gateway.settings_source import LoadedSettings
+from gateway.store.base import BlobStore
+from gateway.store.opening import open_store
+from gateway.supervise import Child, Workers, core_program, inherited_sockets, worker_number
+from gateway.systemd import activated_sockets, keep_watchdog, notify
+from gateway.upload.handler import UploadResources, WebUpload
+from gateway.upload.parts import PartJournal, PartsIntake
+from gateway.upload.status import UploadStatus
+from gateway.upload.transfer import Transfer
+
+log = logging.getLogger("gateway")
+
+WORKER_THREADS: Final = 64  # an upload needs two; a slow store holds its thread, so there are more than cores
+PARTS_KEPT_S: Final = 86400.0  # a push in parts that nobody went on with for a day is over
+COMMIT_PATIENCE_S: Final = 3.0
+STORE_SWEEP_EVERY_S: Final = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandLine:
+    """How the gateway was started: settings given as flags, and all arguments (to start workers alike)."""
+
+    flags: Mapping[str, Any]
+    arguments: Sequence[str]
+
+
+class Gateway:
+    """One serving process."""
+
+    def __init__(self, settings: Settings, *, owns_core: bool) -> None:
+        self.settings = settings
+        self.store = open_store(settings)
+        self.secret = load_secret(settings.secret_file)
+        self.core_url = settings.core.url or f"unix:{settings.core_socket.absolute()}"
+        self.health = CoreHealth(
+            probe_of(self.core_url, self.secret),
+            is_own=owns_core,
+            hold_s=settings.core.hold_s,
+            start_hold_s=settings.core.start_hold_s,
+        )
+        self.upstreams = UpstreamPool(
+            Origin.parse(self.core_url),
+            connections=settings.core.connections,
+            connect_s=settings.core.connect_s,
+        )
+        self.core = CoreApi(self.upstreams, self.secret, self.health, settings.core)
+        self.outbox = Outbox(
+            settings.data_dir / "outbox",
+            self.store,
+            self.core,
+            self.health,
+            durable=settings.storage.disk.fsync,
+            patience_s=COMMIT_PATIENCE_S,
+        )
+        self.workers = ThreadPoolExecutor(WORKER_THREADS, thread_name_prefix="store")
+        self.metrics = Metrics(settings.data_dir, self.health)
+        self.journal = PartJournal(settings.data_dir / "parts")
+        self.tls = _open_tls(settings)
+        self.contexts: list[ConnectionContext] = []
+        self.servers: list[Server] = []
+
+    def handlers(self) -> Handlers:
+        """Every handler, sharing one set of resources."""
+        resources = UploadResources(
+            store=self.store,
+            pool=BlockPool(self.settings.limits.buffer_bytes),
+            workers=self.workers,
+            core=self.core,
+            outbox=self.outbox,
+            limits=self.settings.limits,
+        )
+        return Handlers(
+            forward=ForwardHandler(
+                self.upstreams, limits=self.settings.limits, core=self.settings.core, health=self.health
+            ),
+            upload=WebUpload(resources),
+            transfer=Transfer(resources, PartsIntake(resources, self.journal), self.secret),
+            blob=BlobDownload(self.store, self.secret),
+            status=UploadStatus(self.outbox),
+            operations=Operations(self.health, self.store, self.metrics.render),
+            challenges=self.settings.data_dir / "acme" / "challenges",
+        )
+
+    async def listen(self, sockets: Mapping[str, socket.socket]) -> None:
+        """Accept on the given listeners (``http``, ``https``)."""
+        settings, handlers = self.settings, self.handlers()
+        switch = MaintenanceSwitch(settings.data_dir)
+        answers = MaintenanceAnswers(settings)
+        for name, listener in sockets.items():
+            is_tls = name == "https"
+            front = FrontDoor(
+                settings,
+                handlers,
+                switch,
+                answers,
+                redirects=not is_tls and "https" in sockets and settings.tls.redirect,
+            )
+            context = ConnectionContext(
+                handler=front.handle,
+                find_peer=PeerResolver(
+                    trusted=settings.server.trusted_proxies, admin=settings.server.admin_allow
+                ).resolve,
+                limits=settings.limits,
+                is_tls=is_tls,
+                finished=self._finished,
+            )
+            server = Server(
+                listener,
+                context,
+                tls=self.tls.context if is_tls and self.tls is not None else None,
+                handshake_s=settings.tls.handshake_s,
+            )
+            await server.start()
+            self.contexts.append(context)
+            self.servers.append(server)
+
+    def _finished(self, exchange: Any) -> None:
+        self.metrics.count(exchange)
+        if self.settings.log.access:
+            log_access(exchange)
+
+    async def background(self, group: asyncio.TaskGroup) -> list[asyncio.Task[object]]:
+        """Start what goes on beside the requests."""
+        jobs: list[asyncio.Task[object]] = [
+            group.create_task(self.health.run()),
+            group.create_task(self.outbox.run()),
+            group.create_task(keep_deadlines(self.contexts)),
+            group.create_task(self._sweep_now_and_then()),
+            group.create_task(keep_watchdog(os.environ)),
+        ]
+        if self.tls is not None:
+            jobs.append(group.create_task(self.tls.watch()))
+        return jobs
+
+    async def _sweep_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(STORE_SWEEP_EVERY_S)
+            await asyncio.to_thread(sweep, self.store, self.journal)
+
+    def reload(self) -> None:
+        """Take up a new certificate (SIGHUP)."""
+        if self.tls is not None and (problem := self.tls.reload()):
+            log.error("the certificate stays as it is: %s", problem)
+
+    async def stop(self) -> None:
+        """Let running requests finish, then end."""
+        left = await drain(self.servers, deadline_s=self.settings.server.drain_s)
+        if left:
+            log.warning("%d connections were cut at the end of the drain", left)
+        await self.outbox.aclose()
+        await self.upstreams.aclose()
+        self.workers.shutdown(wait=False, cancel_futures=True)
+
+
+def _open_tls(settings: Settings) -> Any:
+    if settings.tls.mode == "off" or not settings.server.https:
+        return None
+    from gateway.net.tls import open_source  # noqa: PLC0415 - loads cryptography, only where TLS is on
+
+    return open_source(settings)
+
+
+def sweep(store: BlobStore, journal: PartJournal) -> None:
+    """Remove what dead uploads left behind. Blocks."""
+    try:
+        count = store.sweep(parts_older_than_s=PARTS_KEPT_S)
+        count += journal.sweep(older_than=time.time() - PARTS_KEPT_S)
+    except GatewayError as exc:
+        log.warning("sweep: %s", exc)
+        return
+    if count:
+        log.info("sweep: removed what %d unfinished uploads left behind", count)
+
+
+def open_listeners(settings: Settings) -> dict[str, socket.socket]:
+    """The listening sockets: handed over by a parent or by systemd, else opened here. Raises: SettingsError."""
+    sockets = inherited_sockets(os.environ) or activated_sockets(os.environ)
+    if sockets:
+        return sockets
+    if settings.server.https and settings.tls.mode != "off":
+        sockets["https"] = open_listener(settings.server.https, setting="server.https")
+    if settings.server.http:
+        sockets["http"] = open_listener(settings.server.http, setting="server.http")
+    return sockets
+
+
+def serve(loaded: LoadedSettings, command: CommandLine) -> int:
+    """Run until SIGTERM or SIGINT; returns the exit status. Raises: SettingsError before anything is served."""
+    settings = loaded.settings
+    set_up_logging(settings.log)
+    raise_file_limit()
+    settings.data_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
+    is_worker = worker_number(os.environ) is not None
+    sockets = open_listeners(settings)
+    if settings.server.workers > 1 and not is_worker:
+        main = _hold(loaded, command, sockets)
+    else:
+        main = _serve(loaded, command, sockets, is_worker=is_worker)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(main)
+    return 0
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop  # noqa: PLC0415 - optional: plain asyncio works too, at 1.6 times the cost per request
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop  # type: ignore[no-any-return]
+
+
+async def _serve(
+    loaded: LoadedSettings, command: CommandLine, sockets: dict[str, socket.socket], *, is_worker: bool
+) -> None:
+    settings = loaded.settings
+    gateway = Gateway(settings, owns_core=not settings.core.url)
+    if not is_worker:
+        await asyncio.to_thread(_recover, gateway)
+    ended = _ended_by_signal(on_hangup=gateway.reload)
+    async with asyncio.TaskGroup() as group:
+        core = None if settings.core.url or is_worker else _core_child(loaded, command, gateway.health)
+        jobs = [group.create_task(core.run())] if core is not None else []
+        await gateway.listen(sockets)
+        jobs += await gateway.background(group)
+        log.info("ready: %s", settings.public_url)
+        notify("READY=1", os.environ)
+        await ended
+        notify("STOPPING=1", os.environ)
+        await gateway.stop()
+        if core is not None:
+            await core.stop()
+        for job in jobs:
+            job.cancel()
+
+
+async def _hold(loaded: LoadedSettings, command: CommandLine, sockets: dict[str, socket.socket]) -> None:
+    settings = loaded.settings
+    gateway = Gateway(settings, owns_core=False)
+    await asyncio.to_thread(_recover, gateway)
+    workers = Workers(settings.server.workers, arguments=command.arguments, sockets=sockets)
+    ended = _ended_by_signal(on_hangup=lambda: workers.relay(signal.SIGHUP))
+    async with asyncio.TaskGroup() as group:
+        core = None if settings.core.url else _core_child(loaded, command, gateway.health)
+        jobs = [group.create_task(workers.run()), group.create_task(keep_watchdog(os.environ))]
+        if core is not None:
+            jobs.append(group.create_task(core.run()))
+        log.info("ready: %s, %d workers", settings.public_url, settings.server.workers)
+        notify("READY=1", os.environ)
+        await ended
+        notify("STOPPING=1", os.environ)
+        await workers.stop(settings.server.drain_s)
+        if core is not None:
+            await core.stop()
+        for job in jobs:
+            job.cancel()
+
+
+def _recover(gateway: Gateway) -> None:
+    try:
+        gateway.outbox.recover()
+    except GatewayError as exc:
+        log.warning("outbox: %s", exc)
+    sweep(gateway.store, gateway.journal)
+
+
+def _core_child(loaded: LoadedSettings, command: CommandLine, health: CoreHealth) -> Child:
+    program = core_program(data_dir=loaded.settings.data_dir, config=loaded.file, flags=command.flags)
+    return Child(program, on_start=health.note_started, on_exit=health.note_exit)
+
+
+def _ended_by_signal(*, on_hangup: Callable[[], None]) -> asyncio.Future[None]:
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def end() -> None:
+        with contextlib.suppress(asyncio.InvalidStateError):
+            ended.set_result(None)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+    loop.add_signal_handler(signal.SIGHUP, on_hangup)
+    return ended

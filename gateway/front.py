@@ -1,0 +1,190 @@
+"""Owns the order of decisions for one request: redirect, maintenance, route, handler. And the core's absence."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from gateway.blob import BlobDownload
+from gateway.errors import CoreDown, NotFound
+from gateway.http.head import RequestHead
+from gateway.http.reply import Reply, redirect
+from gateway.http.route import (
+    ACME_PREFIX,
+    OPERATIONS_PREFIX,
+    ToAcme,
+    ToBlob,
+    ToCore,
+    ToLegacyPush,
+    ToOperations,
+    ToTransfer,
+    ToUpload,
+    ToUploadStatus,
+    choose_route,
+)
+from gateway.maintenance import (
+    MaintenanceAnswers,
+    MaintenanceSwitch,
+    must_cut,
+    parse_networks,
+    refusal,
+    static_api_reply,
+)
+from gateway.net.answer import HttpExchange
+from gateway.operations import Operations
+from gateway.settings import Settings
+from gateway.upload.handler import WebUpload
+from gateway.upload.status import UploadStatus
+from gateway.upload.transfer import Transfer
+
+
+class Forwarder(Protocol):
+    """Sends a request on to the core and its answer back."""
+
+    async def handle(self, exchange: HttpExchange) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handlers:
+    """What can become of a request."""
+
+    forward: Forwarder
+    upload: WebUpload
+    transfer: Transfer
+    blob: BlobDownload
+    status: UploadStatus
+    operations: Operations
+    challenges: Path
+
+
+class FrontDoor:
+    """Answers every request. ``redirects`` is set for the plain listener when there is a TLS one."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        handlers: Handlers,
+        switch: MaintenanceSwitch,
+        answers: MaintenanceAnswers,
+        *,
+        redirects: bool,
+    ) -> None:
+        self._settings = settings
+        self._handlers = handlers
+        self._switch = switch
+        self._answers = answers
+        self._redirects = redirects
+        self._admin_allow = parse_networks(settings.server.admin_allow)
+        self._public = urlsplit(settings.public_url)
+        self._www_hosts = {f"www.{name}": name for name in self._own_names()}
+        self._hsts = (
+            (("strict-transport-security", f"max-age={settings.tls.hsts_s}"),) if settings.tls.hsts_s else ()
+        )
+
+    def _own_names(self) -> set[str]:
+        return {
+            name.lower()
+            for name in (self._public.hostname or "", *self._settings.server.server_names)
+            if name
+        }
+
+    async def handle(self, exchange: HttpExchange) -> None:
+        """Answer. Raises: what has a status of its own; the connection turns that into the answer."""
+        head = exchange.head
+        if exchange.peer.scheme == "https":
+            exchange.extra_fields = self._hsts
+        moved = self._moved(head, exchange.peer.scheme)
+        if moved is not None:
+            exchange.route = "redirect"
+            await exchange.reply(moved)
+            return
+        state = self._switch.current()
+        if refusal(
+            state, method=head.method, path=head.path, peer=exchange.peer, admin_allow=self._admin_allow
+        ):
+            exchange.route = "maintenance"
+            if must_cut(head):
+                exchange.abort()
+                return
+            await exchange.reply(self._answers.answer(state, head, exchange.request_id))
+            return
+        try:
+            await self._dispatch(exchange)
+        except CoreDown as error:
+            if exchange.is_started:
+                raise
+            exchange.error = error
+            await exchange.reply(self._without_core(exchange))
+
+    def _without_core(self, exchange: HttpExchange) -> Reply:
+        head = exchange.head
+        static = static_api_reply(head.path, self._settings) if head.method in {"GET", "HEAD"} else None
+        return static or self._answers.answer(None, head, exchange.request_id)
+
+    def _moved(self, head: RequestHead, scheme: str) -> Reply | None:
+        """308 to the name and scheme that count: keeps method, path and query."""
+        if head.path.startswith((ACME_PREFIX, OPERATIONS_PREFIX)):
+            return None
+        host, port = _split_port(head.host)
+        apex = self._www_hosts.get(host)
+        if self._redirects and scheme == "http":
+            authority = (
+                self._public.netloc if host == self._public.hostname else self._https_authority(apex or host)
+            )
+            return redirect(308, f"https://{authority}{head.target}")
+        if apex is not None:
+            return redirect(308, f"{scheme}://{apex}{port}{head.target}")
+        return None
+
+    def _https_authority(self, host: str) -> str:
+        https = self._settings.server.https or ""
+        port = https.rpartition(":")[2]
+        return host if port in {"", "443"} else f"{host}:{port}"
+
+    async def _dispatch(self, exchange: HttpExchange) -> None:
+        handlers = self._handlers
+        route = choose_route(exchange.head)
+        exchange.route = type(route).__name__.removeprefix("To").lower()
+        match route:
+            case ToCore():
+                await self._forward(exchange)
+            case ToUpload():
+                await handlers.upload.handle(exchange)
+            case ToTransfer():
+                await handlers.transfer.handle_put(exchange)
+            case ToLegacyPush():
+                await handlers.transfer.handle_legacy(exchange)
+            case ToBlob():
+                await handlers.blob.handle(exchange)
+            case ToUploadStatus(upload_id=upload_id):
+                await handlers.status.handle(exchange, upload_id)
+            case ToOperations(page=page):
+                await handlers.operations.handle(exchange, page)
+            case ToAcme(token=token):
+                await self._answer_challenge(exchange, token)
+
+    async def _forward(self, exchange: HttpExchange) -> None:
+        asset = self._answers.asset(exchange.head.path)
+        if asset is not None:
+            await exchange.reply(asset)
+            return
+        await self._handlers.forward.handle(exchange)
+
+    async def _answer_challenge(self, exchange: HttpExchange, token: str) -> None:
+        # The token becomes a file name: only what RFC 8555 section 8.3 lets it be.
+        if not token or not all(c.isascii() and (c.isalnum() or c in "-_") for c in token):
+            raise NotFound
+        try:
+            answer = (self._handlers.challenges / token).read_bytes()
+        except OSError as exc:
+            raise NotFound from exc
+        await exchange.reply(
+            Reply(status=200, fields=(("content-type", "application/octet-stream"),), body=answer)
+        )
+
+
+def _split_port(host: str) -> tuple[str, str]:
+    name, colon, port = host.rpartition(":")
+    if colon and port.isdecimal() and not name.endswith(":"):
+        return name, f":{port}"
+    return host, ""

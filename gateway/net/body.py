@@ -1,0 +1,177 @@
+"""Owns a request's content: its framing, its pace, and every way it can end badly."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable
+from typing import TYPE_CHECKING, Final
+
+from gateway.errors import BodyTooLarge, MalformedRequest
+from gateway.http.chunked import ChunkedDecoder
+from gateway.http.head import Field, NoBody, RequestHead, Sized
+from gateway.net.blocks import Block, BlockPool, BlockSizer
+from gateway.settings import Limits
+
+if TYPE_CHECKING:
+    from gateway.net.connection import Connection
+
+CHUNK_BYTES: Final = 256 * 1024
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Body:
+    """The content of one request, read either as ``chunks`` or as ``blocks``, once.
+
+    left: bytes still to come for a sized body, None for a chunked one (``decoder`` knows).
+    """
+
+    def __init__(
+        self,
+        connection: "Connection",
+        left: int | None,
+        decoder: ChunkedDecoder | None,
+        *,
+        expects_continue: bool,
+    ) -> None:
+        self._connection = connection
+        self._decoder = decoder
+        self._expects_continue = expects_continue
+        self._waited_s = 0.0  # how long the client, not we, was waited for
+        self._waiting_since: float | None = None
+        self._failure: MalformedRequest | None = None
+        self._ranges: list[tuple[int, int]] = []
+        self._decoded = 0  # of the current block
+        self.left = left
+        self.received = 0
+        self.was_invited = False
+        self.took_enough = False
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the last byte was read."""
+        return self._decoder.is_complete if self._decoder is not None else self.left == 0
+
+    @property
+    def trailers(self) -> tuple[Field, ...]:
+        """Trailer fields of a chunked body, once it is complete."""
+        return self._decoder.trailers if self._decoder is not None else ()
+
+    def is_too_slow(self, now: float, limits: Limits) -> bool:
+        """Whether the client paused too long, or is slower on average than it may be."""
+        if self._waiting_since is None:
+            return False
+        waiting = now - self._waiting_since
+        waited = self._waited_s + waiting
+        return waiting > limits.body_idle_s or (
+            waited > limits.body_min_rate_after_s and self.received < waited * limits.body_min_rate
+        )
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The content in pieces of at most 256 KiB. Raises: ClientGone, BodyTimeout, MalformedRequest."""
+        await self._invite()
+        while not self.is_complete:
+            await self._wait_for(self._connection.receive())
+            for piece in self._take_pieces():
+                self.received += len(piece)
+                yield piece
+
+    def _take_pieces(self) -> list[bytes]:
+        inbox = self._connection.inbox
+        if self._decoder is None:
+            assert self.left is not None  # noqa: S101 - sized bodies know
+            count = min(len(inbox), self.left, CHUNK_BYTES)
+            self.left -= count
+            piece = bytes(inbox[:count])
+            del inbox[:count]
+            return [piece]
+        ranges = list(self._decoder.feed(inbox, 0, len(inbox)))
+        pieces = [bytes(inbox[start:end]) for start, end in ranges]
+        del inbox[: self._decoder.consumed]
+        return pieces
+
+    async def read(self, limit: int) -> bytes:
+        """The whole content. Raises: BodyTooLarge beyond ``limit`` bytes, and what ``chunks`` raises."""
+        if self.left is not None and self.left > limit:
+            raise BodyTooLarge(f"The body may have at most {limit} bytes.")
+        content = bytearray()
+        async for piece in self.chunks():
+            content += piece
+            if len(content) > limit:
+                raise BodyTooLarge(f"The body may have at most {limit} bytes.")
+        return bytes(content)
+
+    async def blocks(self, pool: BlockPool) -> AsyncIterator[tuple[Block, list[tuple[int, int]]]]:
+        """The content as it lies in reusable blocks: ``(block, ranges of content in it)``.
+
+        The consumer borrows the block for as long as it keeps slices; this generator lets go of its own hold when
+        it is asked for the next. Raises: ClientGone, BodyTimeout, MalformedRequest.
+        """
+        await self._invite()
+        sizer = BlockSizer(self.left)
+        while not self.is_complete:
+            block = await pool.lease(sizer.size)
+            try:
+                started = time.monotonic()
+                self.took_enough, self._decoded, self._ranges = False, 0, []
+                limit = block.size if self.left is None else min(block.size, self.left)
+                await self._wait_for(self._connection.fill(block, limit, self))
+                if self._failure is not None:
+                    raise self._failure
+                self._give_back_surplus(block)
+                sizer.after(block.filled, time.monotonic() - started)
+                yield block, self._ranges
+            finally:
+                block.release()
+
+    def took(self, block: Block) -> bool:
+        """Called when bytes arrived in ``block``: note what is content; True when it should be handed on."""
+        new = block.filled - self._decoded
+        if self._decoder is None:
+            assert self.left is not None  # noqa: S101 - sized bodies know
+            self.left -= new
+            self.received += new
+            self._decoded = block.filled
+            self._ranges = [(0, block.filled)]
+            self.took_enough = self.left == 0 or block.filled == block.size
+        else:
+            self.took_enough = self._decode(block) or block.filled == block.size
+        return self.took_enough
+
+    def _decode(self, block: Block) -> bool:
+        assert self._decoder is not None  # noqa: S101 - only called for chunked bodies
+        try:
+            for start, end in self._decoder.feed(block.buffer, self._decoded, block.filled):
+                self.received += end - start
+                self._ranges.append((start, end))
+        except MalformedRequest as exc:  # not from within a transport's callback
+            self._failure = exc
+            return True
+        self._decoded = self._decoder.consumed
+        return self._decoder.is_complete
+
+    def _give_back_surplus(self, block: Block) -> None:
+        # Behind a chunked body's end may stand the next, pipelined request.
+        if self._decoded < block.filled:
+            self._connection.inbox[:0] = block.view[self._decoded : block.filled]
+
+    async def _invite(self) -> None:
+        if self._expects_continue and not self.was_invited and not self._connection.inbox:
+            await self._connection.send(CONTINUE)
+        self.was_invited = True
+
+    async def _wait_for(self, arrival: Awaitable[None]) -> None:
+        self._waiting_since = started = self._connection.loop.time()
+        self._connection.watch_body(self)
+        try:
+            await arrival
+        finally:
+            self._waited_s += self._connection.loop.time() - started
+            self._waiting_since = None
+            self._connection.watch_body(None)
+
+
+def make_body(connection: "Connection", head: RequestHead | None) -> Body:
+    """The body that belongs to ``head``."""
+    if head is None or isinstance(head.framing, NoBody):
+        return Body(connection, left=0, decoder=None, expects_continue=False)
+    if isinstance(head.framing, Sized):
+        return Body(connection, head.framing.length, None, expects_continue=head.expects_continue)
+    return Body(connection, None, ChunkedDecoder(), expects_continue=head.expects_continue)

@@ -1,0 +1,416 @@
+"""Owns one client connection: what arrives, what leaves, how long anybody waits, and the loop over its requests.
+
+The only file that touches a client's transport. Reading is pull-driven: nobody asks, nothing is read beyond a small
+inbox, and the kernel's window does the rest.
+"""
+
+import asyncio
+import enum
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final, cast
+
+from gateway.errors import BodyTimeout, ClientGone, GatewayError, HeadTimeout
+from gateway.http.exchange import Peer
+from gateway.http.head import RequestHead
+from gateway.http.parse import HEAD_END, head_too_large, parse_head
+from gateway.http.reply import error_reply
+from gateway.net.answer import HttpDate, HttpExchange
+from gateway.net.blocks import Block
+from gateway.net.body import Body
+from gateway.settings import Limits
+
+log = logging.getLogger("gateway.net")
+
+SCRATCH_BYTES: Final = 256 * 1024
+INBOX_HIGH_BYTES: Final = 256 * 1024  # as much as is read ahead while nobody asks
+WRITE_HIGH_BYTES: Final = 1024 * 1024
+# A refused upload: how much of it is read and dropped so that the client gets to see the answer.
+LINGER_S: Final = 3.0
+LINGER_BYTES: Final = 64 * 1024 * 1024
+DRAIN_BYTES: Final = 256 * 1024  # a rest so small is read for the sake of keeping the connection
+
+type Handler = Callable[[HttpExchange], Awaitable[None]]
+type PeerFinder = Callable[[str, str, RequestHead | None], Peer]
+
+
+class Phase(enum.Enum):
+    """What the connection waits for; decides which deadline counts."""
+
+    HEAD = enum.auto()
+    ANSWER = enum.auto()
+    BODY = enum.auto()
+    LINGER = enum.auto()
+    TUNNEL = enum.auto()
+
+
+@dataclass(slots=True)
+class ConnectionContext:
+    """What all connections of one listener share."""
+
+    handler: Handler
+    find_peer: PeerFinder
+    limits: Limits
+    is_tls: bool
+    finished: Callable[[HttpExchange], None]
+    connections: "set[Connection]" = field(default_factory=set)
+    scratch: bytearray = field(default_factory=lambda: bytearray(SCRATCH_BYTES))
+    date: HttpDate = field(default_factory=HttpDate)
+    is_draining: bool = False
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One connection. ``check`` is called about twice a second and enforces every deadline."""
+
+    def __init__(self, context: ConnectionContext) -> None:
+        self.context = context
+        self.loop = asyncio.get_running_loop()
+        self.closed: asyncio.Future[None] = self.loop.create_future()
+        self.inbox = bytearray()
+        self.phase = Phase.HEAD
+        self._scratch_view = memoryview(context.scratch)
+        self._address = ""
+        self._eof = False
+        self._reading_paused = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._write_waiter: asyncio.Future[None] | None = None
+        self._write_paused_at: float | None = None
+        self._block: Block | None = None
+        self._block_limit = 0
+        self._body: Body | None = None
+        self._tunnel: asyncio.StreamReader | None = None
+        self._since = self.loop.time()  # of this phase, or of the head's first byte
+        self._heads_read = 0
+        self._linger_left = 0
+
+    # -- the transport's side ---------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.restore_write_limits()
+        peername = transport.get_extra_info("peername")
+        self._address = peername[0] if isinstance(peername, tuple) and peername else "unix"
+        if len(self.context.connections) >= self.context.limits.connections:
+            self.transport.abort()
+            return
+        self.context.connections.add(self)
+        self._task = self.loop.create_task(self._serve())
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        block = self._block
+        if block is None:
+            return self._scratch_view
+        return block.view[block.filled : self._block_limit]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        block = self._block
+        if block is not None:
+            block.filled += nbytes
+            if self._body is not None and self._body.took(block):
+                self._block = None
+                self._pause()
+                self._wake()
+            return
+        if self._tunnel is not None:
+            self._tunnel.feed_data(bytes(self._scratch_view[:nbytes]))
+            return
+        if self.phase is Phase.LINGER:
+            self._linger_left -= nbytes
+            if self._linger_left < 0:
+                self._pause()
+            return
+        if not self.inbox and self.phase is Phase.HEAD:
+            self._since = self.loop.time()
+        self.inbox += self._scratch_view[:nbytes]
+        if len(self.inbox) >= INBOX_HIGH_BYTES:
+            self._pause()
+        self._wake()
+
+    def eof_received(self) -> bool:
+        self._eof = True
+        if self._tunnel is not None:
+            self._tunnel.feed_eof()
+        self._block = None
+        if self.phase is Phase.LINGER:
+            self.transport.close()
+        self._wake()
+        return not self.context.is_tls  # TLS cannot be half-closed
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._eof = True
+        self.context.connections.discard(self)
+        self._block = None
+        if not self.closed.done():
+            self.closed.set_result(None)
+        if self._tunnel is not None and not self._tunnel.at_eof():
+            self._tunnel.feed_eof()
+        self._wake()
+        if self._write_waiter is not None and not self._write_waiter.done():
+            self._write_waiter.set_exception(ClientGone())
+
+    def pause_writing(self) -> None:
+        self._write_paused_at = self.loop.time()
+
+    def resume_writing(self) -> None:
+        self._write_paused_at = None
+        if self._write_waiter is not None and not self._write_waiter.done():
+            self._write_waiter.set_result(None)
+
+    # -- deadlines --------------------------------------------------------------------------------------------
+
+    def check(self, now: float) -> None:
+        """Enforce the deadlines; called by the server for every connection about twice a second."""
+        limits = self.context.limits
+        if self._write_paused_at is not None and now - self._write_paused_at > limits.write_stall_s:
+            log.debug("%s does not read: cut", self._address)
+            self.transport.abort()
+        elif self.phase is Phase.HEAD and self._waiter is not None:
+            is_idle = not self.inbox and self._heads_read > 0
+            if now - self._since > (limits.keepalive_s if is_idle else limits.head_s):
+                self._fail(HeadTimeout() if self.inbox else ClientGone())
+        elif self.phase is Phase.BODY and self._body is not None and self._waiter is not None:
+            if self._body.is_too_slow(now, limits):
+                self._fail(BodyTimeout())
+        elif self.phase is Phase.LINGER and now - self._since > LINGER_S:
+            self.transport.abort()
+
+    def begin_drain(self) -> None:
+        """Take no further request: an idle connection closes now, a busy one after its answer."""
+        if self.phase is Phase.HEAD and not self.inbox:
+            self._fail(ClientGone())
+
+    # -- reading ----------------------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _fail(self, error: GatewayError) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(error)
+
+    def _pause(self) -> None:
+        if not self._reading_paused and not self.transport.is_closing():
+            self._reading_paused = True
+            self.transport.pause_reading()
+
+    def _resume(self) -> None:
+        if self._reading_paused and not self.transport.is_closing():
+            self._reading_paused = False
+            self.transport.resume_reading()
+
+    async def _wait(self) -> None:
+        self._waiter = self.loop.create_future()
+        self._resume()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    async def receive(self) -> None:
+        """Wait until the inbox has something. Raises: ClientGone, BodyTimeout, HeadTimeout."""
+        while not self.inbox:
+            if self._eof:
+                raise ClientGone
+            await self._wait()
+
+    async def fill(self, block: Block, limit: int, body: Body) -> None:
+        """Receive straight into ``block`` up to ``limit`` bytes of it, until ``body.took`` says it has enough."""
+        if self.inbox:
+            count = min(len(self.inbox), limit - block.filled)
+            block.view[block.filled : block.filled + count] = self.inbox[:count]
+            del self.inbox[:count]
+            block.filled += count
+            if body.took(block):
+                return
+        if self._eof:
+            raise ClientGone
+        self._block, self._block_limit = block, limit
+        try:
+            await self._wait()
+        finally:
+            was_cut = self._block is not None or self._eof
+            self._block = None
+        if was_cut and not body.took_enough:
+            raise ClientGone
+
+    def watch_body(self, body: Body | None) -> None:
+        """Body deadlines count while ``body`` is being waited for."""
+        self._body = body
+        self.phase = Phase.BODY if body is not None else Phase.ANSWER
+
+    def open_tunnel(self) -> asyncio.StreamReader:
+        """From now on everything received goes to this reader."""
+        reader = asyncio.StreamReader(limit=SCRATCH_BYTES)
+        reader.set_transport(self.transport)
+        reader.feed_data(bytes(self.inbox))
+        self.inbox.clear()
+        if self._eof:
+            reader.feed_eof()
+        self.phase, self._tunnel = Phase.TUNNEL, reader
+        self._resume()
+        return reader
+
+    # -- writing ----------------------------------------------------------------------------------------------
+
+    async def send(self, data: bytes | memoryview) -> None:
+        """Send; returns when the transport has room. Raises: ClientGone."""
+        if self.closed.done() or self.transport.is_closing():
+            raise ClientGone
+        self.transport.write(data)
+        if self._write_paused_at is not None:
+            await self.drain_writes()
+
+    def restore_write_limits(self) -> None:
+        """The usual amount that the transport may hold."""
+        self.transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
+
+    async def drain_writes(self) -> None:
+        """Wait until the transport has room. Raises: ClientGone."""
+        while self._write_paused_at is not None:
+            if self.closed.done():
+                raise ClientGone
+            self._write_waiter = self.loop.create_future()
+            try:
+                await self._write_waiter
+            finally:
+                self._write_waiter = None
+
+    # -- the loop over requests -------------------------------------------------------------------------------
+
+    async def _serve(self) -> None:
+        try:
+            while True:
+                exchange = await self._next_exchange()
+                if exchange is None or not await self._answer(exchange):
+                    break
+        except ClientGone:
+            pass
+        except Exception:  # the last resort: one connection's bug is never another's
+            log.exception("bug in the connection loop")
+            self.transport.abort()
+        finally:
+            if not self.transport.is_closing() and self.phase is not Phase.LINGER:
+                self.transport.close()
+
+    async def _next_exchange(self) -> HttpExchange | None:
+        self.phase, self._since = Phase.HEAD, self.loop.time()
+        try:
+            raw = await self._read_head()
+            if raw is None:
+                return None
+            head = parse_head(raw, target_bytes=self.context.limits.target_bytes)
+        except ClientGone:
+            return None
+        except GatewayError as error:
+            await self._refuse_head(error)
+            return None
+        self._heads_read += 1
+        self.phase = Phase.ANSWER
+        peer = self.context.find_peer(self._address, self._scheme, head)
+        return HttpExchange(self, head, peer)
+
+    @property
+    def _scheme(self) -> str:
+        return "https" if self.context.is_tls else "http"
+
+    async def _read_head(self) -> bytes | None:
+        limit = self.context.limits.head_bytes
+        searched = 0
+        while True:
+            while self.inbox.startswith(b"\r\n"):  # RFC 9112 section 2.2: empty lines before a request
+                del self.inbox[:2]
+                searched = 0
+            end = self.inbox.find(HEAD_END, max(0, searched - 3))
+            if 0 <= end <= limit - 4:
+                raw = bytes(self.inbox[: end + 4])
+                del self.inbox[: end + 4]
+                return raw
+            if end >= 0 or len(self.inbox) > limit:
+                raise head_too_large(limit)
+            if self._eof or (self.context.is_draining and not self.inbox):
+                return None
+            searched = len(self.inbox)
+            await self._wait()
+
+    async def _refuse_head(self, error: GatewayError) -> None:
+        peer = self.context.find_peer(self._address, self._scheme, None)
+        exchange = HttpExchange(self, None, peer)
+        exchange.error = error
+        try:
+            await exchange.reply(error_reply(error, request_id=exchange.request_id, as_html=False))
+            await self._linger()
+        finally:
+            self.context.finished(exchange)
+
+    async def _answer(self, exchange: HttpExchange) -> bool:
+        """Have the request answered; True if another may follow on this connection."""
+        try:
+            await self.context.handler(exchange)
+            if not exchange.is_finished:
+                exchange.abort()
+        except ClientGone as error:
+            exchange.error = error
+            self.transport.abort()
+        except GatewayError as error:
+            await self._answer_error(exchange, error)
+        except Exception as bug:
+            log.exception("bug while answering %s", exchange.request_id)
+            await self._answer_error(exchange, GatewayError(detail=repr(bug)))
+        finally:
+            self.context.finished(exchange)
+        return not self.transport.is_closing() and await self._can_go_on(exchange)
+
+    async def _answer_error(self, exchange: HttpExchange, error: GatewayError) -> None:
+        exchange.error = error
+        if exchange.is_started:  # too late for a status: the cut is the message
+            exchange.abort()
+            return
+        reply = error_reply(error, request_id=exchange.request_id, as_html=exchange.head.wants_html)
+        try:
+            await exchange.reply(reply)
+        except ClientGone:
+            self.transport.abort()
+
+    async def _can_go_on(self, exchange: HttpExchange) -> bool:
+        if self.phase is Phase.TUNNEL:
+            return False
+        if not await self._rest_is_read(exchange):
+            await self._linger()
+            return False
+        return exchange.keeps_alive and not self._eof
+
+    def can_skip_rest(self, body: Body, head: RequestHead) -> bool:
+        """Whether what is left of a request's content is so little that the connection is worth keeping."""
+        if body.is_complete:
+            return True
+        if head.expects_continue and not body.was_invited:
+            return False  # the client may send the body or not: this connection cannot be understood any more
+        return body.left is not None and body.left <= DRAIN_BYTES
+
+    async def _rest_is_read(self, exchange: HttpExchange) -> bool:
+        body = exchange.body
+        if body.is_complete:
+            return True
+        if not exchange.keeps_alive:
+            return False
+        try:
+            async for _ in body.chunks():
+                pass
+        except GatewayError:
+            return False
+        return True
+
+    async def _linger(self) -> None:
+        """Half-close, then read and drop for a while: closing at once would reset the answer away."""
+        if self.transport.is_closing():
+            return
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.inbox.clear()
+        self.phase, self._since, self._linger_left = Phase.LINGER, self.loop.time(), LINGER_BYTES
+        self._resume()
+        if self._eof:
+            self.transport.close()
+        await self.closed

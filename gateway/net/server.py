@@ -1,0 +1,127 @@
+"""Owns the listeners: sockets, accepting, the deadline clock, draining."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import ssl
+from collections.abc import Iterable
+from typing import Final
+
+from gateway.errors import Problem, SettingsError
+from gateway.net.connection import Connection, ConnectionContext
+
+log = logging.getLogger("gateway.net")
+
+BACKLOG: Final = 1024
+CHECK_EVERY_S: Final = 0.5  # how exact deadlines are; they are tens of seconds
+
+
+def open_listener(address: str, *, setting: str) -> socket.socket:
+    """A listening TCP socket on ``ADDR:PORT`` (``[ADDR]:PORT`` for IPv6).
+
+    Raises: SettingsError that says what to do.
+    """
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, int(port)))
+        listener.listen(BACKLOG)
+    except (OSError, OverflowError) as exc:
+        listener.close()
+        remedy = {
+            98: "another program listens there; stop it or choose another port",
+            13: "ports below 1024 need CAP_NET_BIND_SERVICE (see docs/operations.md)",
+            99: "this machine has no such address",
+        }.get(getattr(exc, "errno", 0) or 0, str(exc))
+        raise SettingsError((Problem(where=setting, what=f"cannot listen on {address}: {remedy}"),)) from exc
+    listener.setblocking(False)
+    return listener
+
+
+class Server:
+    """One listener and its connections."""
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        context: ConnectionContext,
+        *,
+        tls: ssl.SSLContext | None,
+        handshake_s: float,
+    ) -> None:
+        self._listener = listener
+        self._context = context
+        self._tls = tls
+        self._handshake_s = handshake_s
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Accept from now on."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: Connection(self._context),
+            sock=self._listener,
+            ssl=self._tls,
+            ssl_handshake_timeout=self._handshake_s if self._tls else None,
+            backlog=BACKLOG,
+        )
+
+    def stop_accepting(self) -> None:
+        """Close the listener; running requests go on, idle connections end."""
+        if self._server is not None:
+            self._server.close()
+        self._context.is_draining = True
+        for connection in tuple(self._context.connections):
+            connection.begin_drain()
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._context.connections)
+
+    def cut(self) -> None:
+        """End what is left."""
+        for connection in tuple(self._context.connections):
+            connection.transport.abort()
+
+
+async def keep_deadlines(contexts: Iterable[ConnectionContext]) -> None:
+    """Enforce every connection's deadlines, for ever."""
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(CHECK_EVERY_S)
+        now = loop.time()
+        for context in contexts:
+            for connection in tuple(context.connections):
+                connection.check(now)
+
+
+async def drain(servers: Iterable[Server], *, deadline_s: float) -> int:
+    """Stop accepting and wait until no connection is left; returns how many had to be cut at the deadline."""
+    servers = tuple(servers)
+    for server in servers:
+        server.stop_accepting()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(deadline_s):
+            while any(server.connections for server in servers):  # noqa: ASYNC110 - twenty looks a second are cheap
+                await asyncio.sleep(0.05)
+    left = sum(server.connections for server in servers)
+    for server in servers:
+        server.cut()
+    return left
+
+
+def raise_file_limit() -> None:
+    """Take the hard limit of open files: each client and each upload needs one."""
+    import resource  # noqa: PLC0415 - only where a server starts
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    log.debug("pid %d may open %d files", os.getpid(), hard)

@@ -1,0 +1,282 @@
+"""Owns the story of a web upload: ask → stream → commit → tell → answer.
+
+The core is asked before the first byte of a file is read, and before ``100 Continue`` where the query string and the
+headers say enough. Nothing becomes visible before the whole form has arrived.
+"""
+
+import secrets
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import parse_qs
+
+from gateway.contract import (
+    Commit,
+    CommittedImage,
+    Ticket,
+    TicketQuestion,
+    container_name_of,
+    parse_collection,
+    parse_name,
+    parse_tag,
+)
+from gateway.core_api import CommittedReference, CoreApi
+from gateway.errors import BadForm, BodyTooLarge, TooManyRequests, Unauthorized
+from gateway.http.head import RequestHead
+from gateway.http.reply import Reply, json_reply, redirect
+from gateway.net.answer import HttpExchange
+from gateway.net.blocks import Block, BlockPool
+from gateway.outbox import Committed, Outbox, Pending
+from gateway.outbox_records import Delivery, Placement
+from gateway.settings import Limits
+from gateway.store.base import BlobStore
+from gateway.store.keys import blob_key
+from gateway.upload.disposition import parse_boundary
+from gateway.upload.form import FormDecoder, FormEvent, FormLimits, PartBegin, PartData, PartEnd
+from gateway.upload.intake import Intake, Received
+
+DEFAULT_TAG: Final = "latest"
+
+
+@dataclass(slots=True)
+class UploadResources:
+    """What uploads share within one process."""
+
+    store: BlobStore
+    pool: BlockPool
+    workers: ThreadPoolExecutor
+    core: CoreApi
+    outbox: Outbox
+    limits: Limits
+    active: int = 0
+
+    def admit(self) -> "Admission":
+        """A place among the uploads of this process. Raises: TooManyRequests."""
+        return Admission(self)
+
+
+class Admission:
+    """One place, given back at the end of the block."""
+
+    def __init__(self, resources: UploadResources) -> None:
+        self._resources = resources
+
+    def __enter__(self) -> None:
+        if self._resources.active >= self._resources.limits.uploads:
+            raise TooManyRequests("Too many uploads are running. Try again in a minute.", retry_after_s=60)
+        self._resources.active += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._resources.active -= 1
+
+
+@dataclass(slots=True)
+class Form:
+    """What is known of the form so far; ``files`` in order of arrival, the last one may still be open."""
+
+    fields: dict[str, list[str]]
+    files: list["FormFile"] = field(default_factory=list)
+    ticket: Ticket | None = None
+    token: str = ""
+    open_field: str | None = None
+    open_value: bytearray = field(default_factory=bytearray)
+
+    def first(self, name: str, default: str = "") -> str:
+        """The first value of a field."""
+        values = self.fields.get(name)
+        return values[0] if values else default
+
+
+@dataclass(slots=True)
+class FormFile:
+    """One file of the form."""
+
+    filename: str
+    intake: Intake
+    received: Received | None = None
+
+
+class WebUpload:
+    """``POST /upload``."""
+
+    def __init__(self, resources: UploadResources) -> None:
+        self._resources = resources
+
+    async def handle(self, exchange: HttpExchange) -> None:
+        """Raises: what a client, the core or the store can do wrong; nothing is left behind then."""
+        head = exchange.head
+        boundary = parse_boundary(head.fields.get("content-type"))
+        self._refuse_early(head)
+        with self._resources.admit():
+            form = Form(fields=parse_qs(head.query, keep_blank_values=True, max_num_fields=100))
+            try:
+                if form.first("collection") and (
+                    head.fields.has("authorization") or form.first("csrf_token")
+                ):
+                    await self._ask(exchange, form)
+                await self._stream(exchange, form, boundary)
+                delivery = await self._prepare(form)
+            except BaseException:
+                for file in form.files:
+                    await file.intake.discard()
+                raise
+            outcome = await self._resources.outbox.commit(delivery, request_id=exchange.request_id)
+        await exchange.reply(reply_to(outcome, as_html=head.wants_html))
+
+    def _refuse_early(self, head: RequestHead) -> None:
+        if not head.fields.has("authorization") and not head.fields.has("cookie"):
+            raise Unauthorized(headers=(("www-authenticate", 'Bearer realm="registry"'),))
+        limit = self._resources.limits.upload_bytes
+        most = limit * self._resources.limits.form_files + self._most_around()
+        if limit and (head.content_length or 0) > most:
+            raise BodyTooLarge(f"A file may have at most {limit} bytes here.")
+
+    def _most_around(self) -> int:
+        limits = self._resources.limits
+        return (limits.form_fields + limits.form_files) * (limits.form_field_bytes + limits.part_header_bytes)
+
+    async def _ask(self, exchange: HttpExchange, form: Form) -> None:
+        if not form.first("collection"):
+            raise BadForm(
+                "The collection is not known before the first file: send the field 'collection' (entity/collection)"
+                " before it, or in the query string."
+            )
+        parse_collection(form.first("collection"))
+        fields = exchange.head.fields
+        form.ticket, form.token = await self._resources.core.ask(
+            TicketQuestion(
+                collection=form.first("collection"),
+                name=form.first("name"),
+                tag=form.first("tag"),
+                declared_bytes=-1 if exchange.head.content_length is None else exchange.head.content_length,
+                authorization=fields.get("authorization"),
+                cookie=fields.get("cookie"),
+                csrf_token=form.first("csrf_token"),
+                client=exchange.peer.address,
+            ),
+            request_id=exchange.request_id,
+        )
+
+    async def _stream(self, exchange: HttpExchange, form: Form, boundary: bytes) -> None:
+        limits = self._resources.limits
+        decoder = FormDecoder(
+            boundary,
+            FormLimits(
+                fields=limits.form_fields,
+                files=limits.form_files,
+                field_bytes=limits.form_field_bytes,
+                header_bytes=limits.part_header_bytes,
+            ),
+        )
+        async for block, ranges in exchange.body.blocks(self._resources.pool):
+            for start, end in ranges:
+                for event in decoder.feed(block.buffer, start, end):
+                    await self._take(exchange, form, event, block)
+        decoder.finish()
+
+    async def _take(self, exchange: HttpExchange, form: Form, event: FormEvent, block: Block) -> None:
+        match event:
+            case PartData(data) if form.open_field is None:
+                if form.files:
+                    await form.files[-1].intake.take(data, block)
+            case PartData(data):
+                form.open_value += data
+            case PartBegin() if event.is_file:
+                await self._begin_file(exchange, form, event)
+            case PartBegin(name=name):
+                form.open_field = name
+                form.open_value.clear()
+            case PartEnd() if form.open_field is not None:
+                value = form.open_value.decode("utf-8", "replace")
+                form.fields.setdefault(form.open_field, []).append(value)
+                form.open_field = None
+            case _:
+                pass
+
+    async def _begin_file(self, exchange: HttpExchange, form: Form, part: PartBegin) -> None:
+        if form.ticket is None:
+            await self._ask(exchange, form)
+        assert form.ticket is not None  # noqa: S101 - asked, or refused by an exception
+        declared = exchange.head.content_length
+        intake = Intake(
+            self._resources.store,
+            self._resources.workers,
+            staged=f"{form.ticket.id}-{secrets.token_hex(4)}",
+            size_hint=declared,
+            max_bytes=smaller_limit(self._resources.limits.upload_bytes, form.ticket.max_bytes),
+        )
+        form.files.append(FormFile(filename=part.filename or "", intake=intake))
+
+    async def _prepare(self, form: Form) -> Delivery:
+        if form.ticket is None or not form.files:
+            raise BadForm("The form has no file: choose a file, or send one as 'file=@image.sif'.")
+        ticket = form.ticket
+        names = _names(form, ticket)
+        tag = parse_tag(form.first("tag").strip() or DEFAULT_TAG)
+        for file in form.files:
+            file.received = await file.intake.seal()
+        images, placements = [], []
+        for file, name in zip(form.files, names, strict=True):
+            received = file.received
+            assert received is not None  # noqa: S101 - sealed above
+            images.append(
+                CommittedImage(
+                    sha256=received.sha256,
+                    size=received.size,
+                    name=name,
+                    tag=tag,
+                    filename=file.filename,
+                    description=form.first("description"),
+                )
+            )
+            placements.append(make_placement(ticket, name, received))
+        commit = Commit(ticket=form.token, images=tuple(images))
+        return Delivery(ticket_id=ticket.id, commit=commit, placements=tuple(placements))
+
+
+def _names(form: Form, ticket: Ticket) -> list[str]:
+    """The container of each file: the form's own names, one for each file or one for all, else the files' names."""
+    if ticket.container:
+        return [ticket.container] * len(form.files)
+    given = [name for name in form.fields.get("name", []) if name.strip()]
+    if not given:
+        return [container_name_of(file.filename) for file in form.files]
+    if len(given) == 1:
+        given *= len(form.files)
+    if len(given) != len(form.files):
+        raise BadForm(f"The form has {len(form.files)} files and {len(given)} names.")
+    return [parse_name(name, "container") for name in given]
+
+
+def make_placement(ticket: Ticket, container: str, received: Received) -> Placement:
+    """Where a received file goes."""
+    return Placement(
+        staged=received.sealed.staged,
+        size=received.size,
+        sha256=received.sha256,
+        key=blob_key(ticket.entity, ticket.collection, container, received.sha256),
+    )
+
+
+def smaller_limit(one: int, other: int) -> int:
+    """The smaller of two limits in bytes, of which 0 means none."""
+    return min(one, other) if one and other else one or other
+
+
+def reply_to(outcome: Committed | Pending, *, as_html: bool) -> Reply:
+    """The answer to an upload. A browser is led to the image; while the core is away, to the upload's status."""
+    match outcome:
+        case Committed(images=images):
+            if as_html:
+                return redirect(303, images[0].url)
+            return json_reply(201, images_value(images), ("location", images[0].url))
+        case Pending(status_path=path):
+            if as_html:
+                return redirect(303, path)
+            return json_reply(202, {"data": {"status": "pending", "url": path}}, ("location", path))
+
+
+def images_value(images: tuple[CommittedReference, ...]) -> dict[str, object]:
+    """The contract's JSON for uploaded images."""
+    listed = [{"ref": i.ref, "sha256": i.sha256, "size": i.size, "url": i.url} for i in images]
+    return {"data": {"images": listed}}

@@ -1,0 +1,106 @@
+"""Owns one file on its way in: bytes to the digest and to the store at once, then sealed or gone."""
+
+import asyncio
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from gateway.errors import BodyTooLarge
+from gateway.net.blocks import Block
+from gateway.store.base import BlobStore, BlobWriter, SealedBlob
+from gateway.upload.lane import Lane
+
+# Below this a second thread costs more than it saves (docs/bench.md).
+SPLIT_BYTES: Final = 4 * 1024 * 1024
+
+
+class Hash(Protocol):
+    """What hashlib's objects are."""
+
+    def update(self, data: memoryview | bytes, /) -> None: ...
+    def hexdigest(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """A file that is durable in the staging area. ``sha256`` in lower-case hex."""
+
+    sealed: SealedBlob
+    sha256: str
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.sealed.size
+
+
+class Intake:
+    """Receives one file. ``take`` every piece, then ``seal``; every other ending must be ``discard``."""
+
+    def __init__(
+        self,
+        store: BlobStore,
+        workers: ThreadPoolExecutor,
+        *,
+        staged: str,
+        size_hint: int | None,
+        max_bytes: int,
+    ) -> None:
+        self._store = store
+        self._workers = workers
+        self._staged = staged
+        self._size_hint = size_hint
+        self._max_bytes = max_bytes
+        self._writer: BlobWriter | None = None
+        self._digest: Hash = hashlib.sha256()
+        self._lanes = self._make_lanes(size_hint)
+        self.size = 0
+
+    def _make_lanes(self, size_hint: int | None) -> tuple[Lane, ...]:
+        if size_hint is not None and size_hint <= SPLIT_BYTES:
+            return (Lane(self._workers, self._digest_and_write),)
+        return (Lane(self._workers, self._digest.update), Lane(self._workers, self._write))
+
+    async def take(self, data: memoryview | bytes, block: Block) -> None:
+        """Take the next piece. ``data`` is a slice of ``block``, or bytes of its own.
+
+        Raises: BodyTooLarge, StoreFull, StoreDown.
+        """
+        self.size += len(data)
+        if self._max_bytes and self.size > self._max_bytes:
+            raise BodyTooLarge(f"The file is larger than the {self._max_bytes} bytes that are allowed here.")
+        for lane in self._lanes:
+            lane.submit(data, block if isinstance(data, memoryview) else None)
+        for lane in self._lanes:
+            await lane.has_room()
+
+    async def seal(self) -> Received:
+        """Everything durable, with its digest. Raises: StoreFull, StoreDown."""
+        for lane in self._lanes:
+            await lane.finish()
+        sealed = await asyncio.get_running_loop().run_in_executor(self._workers, self._seal)
+        return Received(sealed=sealed, sha256=self._digest.hexdigest())
+
+    async def discard(self) -> None:
+        """Leave nothing. Never raises."""
+        for lane in self._lanes:
+            await lane.settle()
+        if self._writer is not None:
+            await asyncio.get_running_loop().run_in_executor(self._workers, self._writer.discard)
+
+    # -- on a worker thread -----------------------------------------------------------------------------------
+
+    def _digest_and_write(self, data: memoryview | bytes) -> None:
+        self._write(data)
+        self._digest.update(data)
+
+    def _write(self, data: memoryview | bytes) -> None:
+        if self._writer is None:
+            self._writer = self._store.create(self._staged, size_hint=self._size_hint)
+        self._writer.write(data)
+
+    def _seal(self) -> SealedBlob:
+        if self._writer is None:  # an empty file
+            self._writer = self._store.create(self._staged, size_hint=0)
+        return self._writer.seal()
