@@ -65,6 +65,32 @@ class Tls(Section):
     client_ca: Path | None = Field(
         None, description="PEM of the CAs whose client certificates are asked for and open the admin paths."
     )
+    acme_directory: str = Field(
+        "letsencrypt",
+        pattern=r"^(letsencrypt|letsencrypt-staging|https?://.+)$",
+        description="mode acme: letsencrypt, letsencrypt-staging, or the directory URL of another authority.",
+    )
+    acme_email: str = Field("", description="mode acme: address that the authority writes to; may be empty.")
+    acme_names: tuple[str, ...] = Field(
+        (), description="mode acme: names of the certificate; empty = public host and server_names."
+    )
+    acme_ca_file: Path | None = Field(
+        None,
+        description="mode acme: PEM of the CA to trust when talking to the authority; null = the system's.",
+    )
+    acme_challenge: Literal["http-01", "tls-alpn-01"] = Field(
+        "http-01", description="mode acme: http-01 answers on port 80, tls-alpn-01 on port 443."
+    )
+    acme_eab_kid: str = Field("", description="mode acme: key id of the External Account Binding.")
+    acme_eab_key_file: Path | None = Field(
+        None, description="mode acme: file with the External Account Binding's HMAC key (base64url)."
+    )
+    acme_key_type: Literal["ecdsa", "rsa"] = Field(
+        "ecdsa", description="mode acme: ecdsa (P-256), or rsa (2048) for very old clients."
+    )
+    deploy_hook: str = Field(
+        "", description="mode acme: command run after each new certificate, without a shell."
+    )
     redirect: bool = Field(True, description="The plain listener redirects (308) to https.")
     hsts_s: int = Field(0, ge=0, description="max-age of Strict-Transport-Security in seconds; 0 = not sent.")
 
