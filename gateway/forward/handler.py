@@ -1,0 +1,222 @@
+"""Owns the story of a forwarded request: check, ask the upstream, stream the answer back."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable
+from typing import Final, Protocol, runtime_checkable
+
+from gateway.errors import BodyTooLarge, ClientError, ClientGone, CoreDown, GatewayError
+from gateway.forward.answer import SWITCHING
+from gateway.forward.connection import UpstreamConnection
+from gateway.forward.origin import DialHold, Health
+from gateway.forward.pool import Body, UpstreamPool, UpstreamResponse
+from gateway.forward.rewrite import allowed_trailers, answer_fields, request_head, upgrade_of
+from gateway.forward.tunnel import Tunnel
+from gateway.http.exchange import Exchange, RequestBody
+from gateway.http.head import Chunked, Field, Fields, NoBody, Sized
+from gateway.http.reply import Reply
+from gateway.settings import Core, Limits
+
+_log = logging.getLogger("gateway.forward")
+# A body of this size is taken whole before the upstream hears of it: one write, and a slow client costs it nothing.
+_SMALL_BODY_BYTES: Final = 64 * 1024
+_TUNNEL_IDLE_S: Final = 600.0  # browsers and WebSocket libraries ping at least every minute or two
+
+
+@runtime_checkable
+class SendsTrailers(Protocol):
+    """A request body that knows the fields after its last chunk."""
+
+    @property
+    def trailers(self) -> Iterable[Field]: ...
+
+
+class ForwardHandler:
+    """Forwards requests to one upstream."""
+
+    def __init__(
+        self,
+        pool: UpstreamPool,
+        *,
+        limits: Limits,
+        core: Core,
+        health: Health | None = None,
+        tunnel_idle_s: float = _TUNNEL_IDLE_S,
+    ) -> None:
+        self._pool = pool
+        self._body_limit = limits.request_body_bytes
+        self._core = core
+        self._health = health
+        self._tunnel_idle_s = tunnel_idle_s
+        self._watched: asyncio.Future[None] | None = None
+        self._down_since: float | None = None
+
+    async def handle(self, exchange: Exchange) -> None:
+        """Forward one request and answer it.
+
+        Raises, while the answer has not begun: BodyTooLarge, CoreDown, UpstreamTimeout, UpstreamProtocol, ClientGone
+        and what the body raises. Later the connection is cut.
+        """
+        link = _ClientLink()
+        exchange.closed.add_done_callback(link.cut)
+        try:
+            await self._forward(exchange, link)
+        except GatewayError as error:
+            if not exchange.is_started:
+                raise
+            exchange.abort()
+            if isinstance(error, ClientError):
+                raise
+            _log.warning("%s: answer cut: %s", exchange.request_id, error)
+        finally:
+            exchange.closed.remove_done_callback(link.cut)
+
+    async def _forward(self, exchange: Exchange, link: "_ClientLink") -> None:
+        body = await self._body_of(exchange)
+        if self._health is not None:
+            await self._await_up(self._health)
+        head = exchange.head
+        upgrade = upgrade_of(head)
+        response = await self._pool.request(
+            method=head.method,
+            head=request_head(head, exchange.peer, exchange.request_id, upgrade=upgrade),
+            body=body,
+            head_s=self._core.head_s,
+            idle_s=self._core.idle_s,
+            hold=DialHold(seconds=self._hold_s, health=self._health),
+            may_upgrade=bool(upgrade),
+            inform=_informer(exchange) if head.minor else None,
+            watch=link.watch,
+        )
+        link.hand_over(response)
+        try:
+            await self._answer(exchange, response)
+        finally:
+            await response.aclose()
+
+    async def _answer(self, exchange: Exchange, response: UpstreamResponse) -> None:
+        if response.status == SWITCHING:
+            await self._tunnel(exchange, response)
+            return
+        head = response.head
+        is_head = exchange.head.method == "HEAD"
+        fields = answer_fields(response.fields, exchange.request_id)
+        content = response.whole()
+        if content is not None and not response.trailers and not is_head:
+            await exchange.reply(Reply(status=response.status, fields=fields, body=content))
+            return
+        await exchange.start(response.status, fields, length=head.length)
+        if content:
+            await exchange.write(content)
+        async for piece in response.chunks():
+            await exchange.write(piece)
+        await exchange.finish(allowed_trailers(response.trailers) if head.is_chunked else ())
+
+    async def _tunnel(self, exchange: Exchange, response: UpstreamResponse) -> None:
+        fields = answer_fields(response.fields, exchange.request_id, upgrade=response.fields.get("upgrade"))
+        reader, writer = await exchange.tunnel(response.status, fields)
+        await Tunnel(reader, writer, response.tunnel, idle_s=self._tunnel_idle_s).run()
+
+    # -- the request's body
+
+    async def _body_of(self, exchange: Exchange) -> bytes | Body | None:
+        match exchange.head.framing:
+            case NoBody():
+                return None
+            case Sized(length) if length > self._body_limit:
+                raise self._too_large()
+            case Sized(length) if length <= _SMALL_BODY_BYTES:
+                return await exchange.body.read(length)
+            case Sized():
+                return Body(chunks=self._limited(exchange.body))
+            case Chunked():
+                return Body(
+                    chunks=self._limited(exchange.body),
+                    is_chunked=True,
+                    trailers=lambda: _request_trailers(exchange.body),
+                )
+
+    async def _limited(self, body: RequestBody) -> AsyncIterator[bytes]:
+        taken = 0
+        async for piece in body.chunks():
+            taken += len(piece)
+            if taken > self._body_limit:
+                raise self._too_large()
+            yield piece
+
+    def _too_large(self) -> BodyTooLarge:
+        return BodyTooLarge(
+            f"The request body is larger than this server accepts ({self._body_limit} bytes)."
+        )
+
+    # -- the upstream's health
+
+    @property
+    def _hold_s(self) -> float:
+        is_first_start = not (self._core.url or self._pool.has_connected)
+        return self._core.start_hold_s if is_first_start else self._core.hold_s
+
+    async def _await_up(self, health: Health) -> None:
+        """Wait for an upstream that is down, as long as the outage's hold lasts. Raises: CoreDown."""
+        if health.is_up:
+            self._down_since = None
+            if health.down is not self._watched:
+                self._watched = health.down
+                self._watched.add_done_callback(self._declared_down)
+            return
+        now = self._pool.now()
+        if self._down_since is None:
+            self._down_since = now
+        left = self._down_since + self._hold_s - now
+        if left <= 0 or not await health.wait_up(left):
+            raise CoreDown(detail="the upstream is not healthy")
+        await self._await_up(health)
+
+    def _declared_down(self, _: asyncio.Future[None]) -> None:
+        """Nobody waits for an upstream that hangs: it may accept connections for ever and answer none."""
+        if self._down_since is None:
+            self._down_since = self._pool.now()
+        self._pool.fail_waiting(CoreDown(detail="the upstream was declared down while it was asked"))
+
+
+class _ClientLink:
+    """Cancels the upstream's request when the client is gone."""
+
+    __slots__ = ("_connection", "_response")
+
+    def __init__(self) -> None:
+        self._connection: UpstreamConnection | None = None
+        self._response: UpstreamResponse | None = None
+
+    def watch(self, connection: UpstreamConnection) -> None:
+        """The request is on this connection now."""
+        self._connection = connection
+
+    def hand_over(self, response: UpstreamResponse) -> None:
+        """The answer began. It knows how long the connection is ours."""
+        self._connection = None
+        self._response = response
+
+    def cut(self, _: asyncio.Future[None]) -> None:
+        """The client is gone."""
+        if self._connection is not None:
+            self._connection.fail(ClientGone())
+        elif self._response is not None:
+            self._response.fail(ClientGone())
+
+
+def _informer(exchange: Exchange) -> "Informer":
+    async def inform(status: int, fields: Fields) -> None:
+        await exchange.inform(status, answer_fields(fields, exchange.request_id))
+
+    return inform
+
+
+class Informer(Protocol):
+    """Passes an interim head on."""
+
+    async def __call__(self, status: int, fields: Fields, /) -> None: ...
+
+
+def _request_trailers(body: RequestBody) -> tuple[Field, ...]:
+    return allowed_trailers(body.trailers) if isinstance(body, SendsTrailers) else ()
