@@ -1,0 +1,391 @@
+"""One connection, seen from the client: bytes in, bytes out."""
+
+import asyncio
+import tempfile
+
+import pytest
+
+from gateway.errors import BodyTooLarge, GatewayError, NotFound
+from gateway.http.reply import Reply
+from gateway.net.answer import HttpExchange
+from gateway.net.blocks import BlockPool
+from gateway.settings import Limits
+from tests.support.raw_server import raw_server, run
+
+both_loops = pytest.mark.parametrize("on_uvloop", [True, False], ids=["uvloop", "asyncio"])
+
+
+async def echo(exchange: HttpExchange) -> None:
+    body = await exchange.body.read(1 << 20)
+    text = f"{exchange.head.method} {exchange.head.target} {len(body)}".encode()
+    await exchange.reply(Reply(status=200, body=text))
+
+
+async def echo_by_blocks(exchange: HttpExchange) -> None:
+    pool = BlockPool(8 << 20)
+    content = b""
+    async for block, ranges in exchange.body.blocks(pool):
+        content += b"".join(bytes(block.view[start:end]) for start, end in ranges)
+    await exchange.reply(Reply(status=200, body=content))
+
+
+@both_loops
+def test_requests_on_one_connection_are_answered_in_order(on_uvloop: bool) -> None:
+    async def story() -> None:
+        async with raw_server(echo) as server:
+            client = await server.connect()
+            await client.send(
+                b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\n"
+                b"POST /2 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
+                b"POST /3 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n0\r\n\r\n"
+                b"HEAD /4 HTTP/1.1\r\nHost: a\r\n\r\n"
+                b"GET /5 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+            )
+            assert (await client.answer())[2] == b"GET /1 0"
+            assert (await client.answer())[2] == b"POST /2 3"
+            assert (await client.answer())[2] == b"POST /3 4"
+            status, fields, _ = await client.answer(to_head=True)
+            assert (status, fields["content-length"]) == (200, "9")
+            status, fields, body = await client.answer()
+            assert body == b"GET /5 0"
+            assert fields["connection"] == "close"
+            assert await client.rest() == b""
+
+    run(story(), on_uvloop=on_uvloop)
+
+
+@both_loops
+@pytest.mark.parametrize("size", [0, 1, 4095, 4096, 4097, 65536, 300_000, 3_000_000])
+def test_blocks_give_exactly_what_was_sent_and_leave_the_next_request_alone(
+    on_uvloop: bool, size: int
+) -> None:
+    content = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+    chunked = b"".join(
+        b"%x\r\n%b\r\n" % (len(piece), piece)
+        for piece in (content[at : at + 70_000] for at in range(0, len(content), 70_000))
+    )
+
+    async def story() -> None:
+        async with raw_server(echo_by_blocks) as server:
+            client = await server.connect()
+            sending = asyncio.gather(
+                client.send(
+                    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (size, content)
+                    + b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n%b0\r\n\r\n" % chunked
+                    + b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nend"
+                )
+            )
+            assert (await client.answer())[2] == content
+            assert (await client.answer())[2] == content
+            assert (await client.answer())[2] == b"end"
+            await sending
+
+    run(story(), on_uvloop=on_uvloop)
+
+
+def test_a_body_that_trickles_in_is_still_whole() -> None:
+    async def story() -> None:
+        async with raw_server(echo_by_blocks) as server:
+            client = await server.connect()
+            await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+            for byte in b"3\r\nabc\r\n2;x\r\nde\r\n0\r\n\r\n":
+                await client.send(bytes([byte]))
+                await asyncio.sleep(0)
+            assert (await client.answer())[2] == b"abcde"
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\nhello",
+        b"GET / HTTP/1.1\nHost: a\n\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX-A : b\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\r\n\r\n",
+    ],
+)
+def test_an_ambiguous_head_is_answered_400_once_and_the_connection_ends(raw: bytes) -> None:
+    async def story() -> None:
+        async with raw_server(echo, limits=Limits(head_s=1)) as server:
+            client = await server.connect()
+            await client.send(raw + b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")
+            status, fields, body = await client.answer()
+            assert status == 400
+            assert fields["connection"] == "close"
+            assert b'"code":400' in body
+            client.writer.write_eof()
+            assert b"smuggled" not in await client.rest()
+
+    run(story())
+
+
+@pytest.mark.parametrize("chunk", [b"0x1\r\na\r\n0\r\n\r\n", b"1\r\nab\r\n0\r\n\r\n", b"zz\r\n"])
+@pytest.mark.parametrize("handler", [echo, echo_by_blocks])
+def test_a_bad_chunk_is_answered_400_and_the_connection_ends(chunk: bytes, handler: object) -> None:
+    async def story() -> None:
+        async with raw_server(handler) as server:  # type: ignore[arg-type]
+            client = await server.connect()
+            await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk)
+            status, fields, _ = await client.answer()
+            assert (status, fields["connection"]) == (400, "close")
+
+    run(story())
+
+
+def test_a_head_is_limited_exactly() -> None:
+    async def story() -> None:
+        async with raw_server(echo, limits=Limits(head_bytes=200)) as server:
+            base = b"GET / HTTP/1.1\r\nHost: a\r\nX: "
+            client = await server.connect()
+            await client.send(base + b"a" * (200 - len(base) - 4) + b"\r\n\r\n")
+            assert (await client.answer())[0] == 200
+            await client.send(base + b"a" * (201 - len(base) - 4) + b"\r\n\r\n")
+            assert (await client.answer())[0] == 431
+
+    run(story())
+
+
+def test_continue_is_sent_only_when_the_body_is_wanted() -> None:
+    async def refuse(exchange: HttpExchange) -> None:
+        if exchange.head.path == "/no":
+            raise NotFound
+        await echo(exchange)
+
+    async def story() -> None:
+        async with raw_server(refuse) as server:
+            client = await server.connect()
+            ask = b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n"
+            await client.send(ask % b"/yes")
+            assert (await client.head())[0] == 100
+            await client.send(b"abc")
+            assert (await client.answer())[2] == b"POST /yes 3"
+            await client.send(ask % b"/no")
+            status, fields, _ = await client.answer()
+            assert (status, fields["connection"]) == (404, "close")
+
+    run(story())
+
+
+def test_a_refused_upload_still_lets_the_client_read_the_answer() -> None:
+    async def refuse(exchange: HttpExchange) -> None:
+        raise BodyTooLarge
+
+    async def story() -> None:
+        async with raw_server(refuse) as server:
+            client = await server.connect()
+            await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 30000000\r\n\r\n")
+            await client.send(b"x" * 20_000_000)
+            status, fields, _ = await client.answer()
+            assert (status, fields["connection"]) == (413, "close")
+            await client.send(b"x" * 10_000_000)
+            client.writer.write_eof()
+            assert await client.rest() == b""
+
+    run(story())
+
+
+def test_a_small_rest_is_read_so_that_the_connection_is_kept() -> None:
+    async def ignore(exchange: HttpExchange) -> None:
+        if exchange.head.method == "POST":
+            raise NotFound
+        await echo(exchange)
+
+    async def story() -> None:
+        async with raw_server(ignore) as server:
+            client = await server.connect()
+            await client.send(
+                b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET /next HTTP/1.1\r\nHost: a\r\n\r\n"
+            )
+            assert (await client.answer())[0] == 404
+            assert (await client.answer())[2] == b"GET /next 0"
+
+    run(story())
+
+
+def test_a_slow_head_is_answered_408_however_it_trickles() -> None:
+    async def story() -> None:
+        async with raw_server(echo, limits=Limits(head_s=0.5)) as server:
+            client = await server.connect()
+            await client.send(b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ")
+
+            async def trickle() -> None:
+                while True:
+                    await client.send(b"a")
+                    await asyncio.sleep(0.05)
+
+            task = asyncio.get_running_loop().create_task(trickle())
+            status, fields, _ = await client.answer()
+            assert (status, fields["connection"]) == (408, "close")
+            task.cancel()
+
+    run(story())
+
+
+def test_a_connection_that_says_nothing_is_closed_without_an_answer() -> None:
+    async def story() -> None:
+        async with raw_server(echo, limits=Limits(head_s=0.2, keepalive_s=0.2)) as server:
+            client = await server.connect()
+            assert await client.rest() == b""
+            client = await server.connect()
+            await client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert (await client.answer())[0] == 200
+            assert await client.rest() == b""
+
+    run(story())
+
+
+@pytest.mark.parametrize("handler", [echo, echo_by_blocks])
+def test_a_body_that_stalls_is_answered_408(handler: object) -> None:
+    async def story() -> None:
+        async with raw_server(handler, limits=Limits(body_idle_s=0.3)) as server:  # type: ignore[arg-type]
+            client = await server.connect()
+            await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
+            assert (await client.answer())[0] == 408
+
+    run(story())
+
+
+def test_a_body_below_the_minimum_rate_is_answered_408() -> None:
+    async def story() -> None:
+        limits = Limits(body_min_rate=10_000, body_min_rate_after_s=0.5)
+        async with raw_server(echo_by_blocks, limits=limits) as server:
+            client = await server.connect()
+            await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n")
+
+            async def trickle() -> None:
+                while True:
+                    await client.send(b"a")
+                    await asyncio.sleep(0.02)
+
+            task = asyncio.get_running_loop().create_task(trickle())
+            assert (await client.answer())[0] == 408
+            task.cancel()
+
+    run(story())
+
+
+def test_a_client_that_goes_away_is_noted_and_nobody_is_answered() -> None:
+    seen: list[GatewayError | None] = []
+
+    async def story() -> None:
+        async with raw_server(
+            echo_by_blocks, finished=lambda exchange: seen.append(exchange.error)
+        ) as server:
+            client = await server.connect()
+            await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
+            client.close()
+            while not seen:
+                await asyncio.sleep(0.01)
+            assert seen[0] is not None
+            assert seen[0].status == 499
+
+    run(story())
+
+
+def test_a_bug_in_a_handler_is_a_500_with_an_id_and_not_the_end_of_the_process(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def broken(exchange: HttpExchange) -> None:
+        raise ZeroDivisionError("oops")
+
+    async def story() -> None:
+        async with raw_server(broken) as server:
+            client = await server.connect()
+            await client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            status, fields, body = await client.answer()
+            assert status == 500
+            assert fields["x-request-id"].encode() in body
+            assert b"oops" not in body
+
+    run(story())
+    assert "oops" in caplog.text
+
+
+def test_an_answer_that_fails_half_way_is_cut_not_finished() -> None:
+    async def half(exchange: HttpExchange) -> None:
+        await exchange.start(200, (), length=None)
+        await exchange.write(b"half")
+        raise NotFound
+
+    async def story() -> None:
+        async with raw_server(half) as server:
+            client = await server.connect()
+            await client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert (await client.head())[0] == 200
+            assert not (await client.rest()).endswith(b"0\r\n\r\n")
+
+    run(story())
+
+
+@both_loops
+@pytest.mark.parametrize("size", [0, 1, 100_000, 20_000_000])
+def test_a_file_is_sent_whole(on_uvloop: bool, size: int) -> None:
+    with tempfile.TemporaryFile() as file:
+        file.write(b"head" + b"x" * size)
+        file.flush()
+
+        async def send(exchange: HttpExchange) -> None:
+            file.seek(4)
+            await exchange.start(200, (), length=size)
+            await exchange.send_file(file, size)
+            await exchange.finish()
+
+        async def story() -> None:
+            async with raw_server(send) as server:
+                client = await server.connect()
+                for _ in range(2):
+                    await client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                    assert (await client.answer())[2] == b"x" * size
+
+        run(story(), on_uvloop=on_uvloop)
+
+
+def test_a_file_that_is_shorter_than_said_cuts_the_connection() -> None:
+    with tempfile.TemporaryFile() as file:
+        file.write(b"abc")
+        file.flush()
+
+        async def send(exchange: HttpExchange) -> None:
+            file.seek(0)
+            await exchange.start(200, (), length=10)
+            await exchange.send_file(file, 10)
+
+        async def story() -> None:
+            async with raw_server(send) as server:
+                client = await server.connect()
+                await client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                assert (await client.head())[0] == 200
+                assert await client.rest() == b"abc"
+
+        run(story())
+
+
+def test_draining_ends_idle_connections_and_lets_running_requests_finish() -> None:
+    async def story() -> None:
+        async with raw_server(echo) as server:
+            idle, busy = await server.connect(), await server.connect()
+            await idle.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            await idle.answer()
+            await busy.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n")
+            await asyncio.sleep(0.05)
+            server.server.stop_accepting()
+            assert await idle.rest() == b""
+            await busy.send(b"abc")
+            status, fields, _ = await busy.answer()
+            assert (status, fields["connection"]) == (200, "close")
+            assert await busy.rest() == b""
+
+    run(story())
+
+
+def test_more_connections_than_allowed_are_closed_at_once() -> None:
+    async def story() -> None:
+        async with raw_server(echo, limits=Limits(connections=1)) as server:
+            first = await server.connect()
+            await first.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            await first.answer()
+            assert await (await server.connect()).rest() == b""
+
+    run(story())
