@@ -259,11 +259,11 @@ class FormDecoder:
                 else:
                     self._enter_head()
                 return pos + 1
-            if byte == _LF:
-                raise self._broken(BadForm("The form's lines must end in CR LF, not in LF alone."))
             if decisive is not None or byte not in _LINE_BYTES or (byte == _DASH and tail):
                 yield from self._resume_text()
                 return pos
+            if byte == _LF:
+                raise self._broken(BadForm("The form's lines must end in CR LF, not in LF alone."))
             self._grow_tail(byte)
             pos += 1
         return pos
@@ -352,7 +352,7 @@ class FormDecoder:
     def _skip_epilogue(self, buffer: bytearray, pos: int, end: int) -> int:
         while self._state is _State.CLOSED and pos < end:
             byte = buffer[pos]
-            if byte == _LF and self._tail.endswith(b"\r"):
+            if byte == _LF:  # even without CR: nothing that follows has a meaning
                 self._state = _State.EPILOGUE
             elif byte in b"\r \t" and not self._tail.endswith(b"\r"):
                 self._grow_tail(byte)

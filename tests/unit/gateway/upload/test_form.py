@@ -14,6 +14,7 @@ FORMS: dict[str, tuple[bytes, list[tuple[str, str | None, bytes]]]] = {
     "one field": (form(part(FIELD, b"value")), [("a", None, b"value")]),
     "no part at all": (b"--b--\r\n", []),
     "no CRLF at the end": (form(part(FIELD, b"v"))[:-2], [("a", None, b"v")]),
+    "LF at the end": (form(part(FIELD, b"v"))[:-2] + b"\n", [("a", None, b"v")]),
     "blanks at the end": (form(part(FIELD, b"v"))[:-2] + b" \t", [("a", None, b"v")]),
     "an empty field": (form(part(FIELD)), [("a", None, b"")]),
     "an empty file": (form(part(FILE)), [("f", "x.sif", b"")]),
@@ -33,8 +34,8 @@ FORMS: dict[str, tuple[bytes, list[tuple[str, str | None, bytes]]]] = {
         [("a", None, b"v")],
     ),
     "data that is a delimiter but for its end": (
-        form(part(FILE, b"x\r\n--bX\r\n--b-\r\n--b -\r\n--b\r\r\n--b \rx\r\n--\r\n-\r\n--a")),
-        [("f", "x.sif", b"x\r\n--bX\r\n--b-\r\n--b -\r\n--b\r\r\n--b \rx\r\n--\r\n-\r\n--a")],
+        form(part(FILE, b"x\r\n--bX\r\n--b-\r\n--b-\n--b -\r\n--b\r\r\n--b \rx\r\n--\r\n-\r\n--a")),
+        [("f", "x.sif", b"x\r\n--bX\r\n--b-\r\n--b-\n--b -\r\n--b\r\r\n--b \rx\r\n--\r\n-\r\n--a")],
     ),
     "data that begins and ends with beginnings of a delimiter": (
         form(part(FILE, b"\r\n--\r\n-\r\r\n--\r\n\r")),
@@ -81,7 +82,6 @@ REFUSED: dict[str, bytes] = {
     "text behind the closing blanks": part(FIELD, b"v") + b"--b-- X",
     "a closing CR alone": part(FIELD, b"v") + b"--b--\r",
     "a closing CR and no LF": part(FIELD, b"v") + b"--b--\r\r\n",
-    "a closing LF": part(FIELD, b"v") + b"--b--\n",
     "LF after a delimiter": form(part(FIELD, b"v")).replace(b"--b\r\n", b"--b\n"),
     "LF after a padded delimiter": form(part(FIELD, b"v")).replace(b"--b\r\n", b"--b \n"),
     "LF throughout": form(part(FIELD, b"v")).replace(b"\r\n", b"\n"),
