@@ -8,7 +8,7 @@ from typing import Final, Protocol, runtime_checkable
 from gateway.errors import BodyTooLarge, ClientError, ClientGone, CoreDown, GatewayError
 from gateway.forward.answer import SWITCHING
 from gateway.forward.connection import UpstreamConnection
-from gateway.forward.origin import DialHold, Health
+from gateway.forward.origin import DialHold, Health, await_up
 from gateway.forward.pool import Body, UpstreamPool, UpstreamResponse
 from gateway.forward.rewrite import allowed_trailers, answer_fields, request_head, upgrade_of
 from gateway.forward.tunnel import Tunnel
@@ -49,7 +49,6 @@ class ForwardHandler:
         self._health = health
         self._tunnel_idle_s = tunnel_idle_s
         self._watched: asyncio.Future[None] | None = None
-        self._down_since: float | None = None
 
     async def handle(self, exchange: Exchange) -> None:
         """Forward one request and answer it.
@@ -74,7 +73,8 @@ class ForwardHandler:
     async def _forward(self, exchange: Exchange, link: "_ClientLink") -> None:
         body = await self._body_of(exchange)
         if self._health is not None:
-            await self._await_up(self._health)
+            await await_up(self._health)
+            self._watch(self._health)
         head = exchange.head
         upgrade = upgrade_of(head)
         response = await self._pool.request(
@@ -89,6 +89,8 @@ class ForwardHandler:
             watch=link.watch,
         )
         link.hand_over(response)
+        if self._health is not None:
+            self._health.note_alive()
         try:
             await self._answer(exchange, response)
         finally:
@@ -100,7 +102,7 @@ class ForwardHandler:
             return
         head = response.head
         is_head = exchange.head.method == "HEAD"
-        fields = answer_fields(response.fields, exchange.request_id)
+        fields = answer_fields(response.fields)
         content = response.whole()
         if content is not None and not response.trailers and not is_head:
             await exchange.reply(Reply(status=response.status, fields=fields, body=content))
@@ -113,7 +115,7 @@ class ForwardHandler:
         await exchange.finish(allowed_trailers(response.trailers) if head.is_chunked else ())
 
     async def _tunnel(self, exchange: Exchange, response: UpstreamResponse) -> None:
-        fields = answer_fields(response.fields, exchange.request_id, upgrade=response.fields.get("upgrade"))
+        fields = answer_fields(response.fields, upgrade=response.fields.get("upgrade"))
         reader, writer = await exchange.tunnel(response.status, fields)
         await Tunnel(reader, writer, response.tunnel, idle_s=self._tunnel_idle_s).run()
 
@@ -156,26 +158,13 @@ class ForwardHandler:
         is_first_start = not (self._core.url or self._pool.has_connected)
         return self._core.start_hold_s if is_first_start else self._core.hold_s
 
-    async def _await_up(self, health: Health) -> None:
-        """Wait for an upstream that is down, as long as the outage's hold lasts. Raises: CoreDown."""
-        if health.is_up:
-            self._down_since = None
-            if health.down is not self._watched:
-                self._watched = health.down
-                self._watched.add_done_callback(self._declared_down)
-            return
-        now = self._pool.now()
-        if self._down_since is None:
-            self._down_since = now
-        left = self._down_since + self._hold_s - now
-        if left <= 0 or not await health.wait_up(left):
-            raise CoreDown(detail="the upstream is not healthy")
-        await self._await_up(health)
+    def _watch(self, health: Health) -> None:
+        """Nobody waits for an upstream that hangs: it may accept connections for ever and answer none."""
+        if health.down is not self._watched:
+            self._watched = health.down
+            self._watched.add_done_callback(self._declared_down)
 
     def _declared_down(self, _: asyncio.Future[None]) -> None:
-        """Nobody waits for an upstream that hangs: it may accept connections for ever and answer none."""
-        if self._down_since is None:
-            self._down_since = self._pool.now()
         self._pool.fail_waiting(CoreDown(detail="the upstream was declared down while it was asked"))
 
 
@@ -207,7 +196,7 @@ class _ClientLink:
 
 def _informer(exchange: Exchange) -> "Informer":
     async def inform(status: int, fields: Fields) -> None:
-        await exchange.inform(status, answer_fields(fields, exchange.request_id))
+        await exchange.inform(status, answer_fields(fields))
 
     return inform
 

@@ -4,7 +4,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 from urllib.parse import urlsplit
 
 from gateway.errors import CoreDown
@@ -14,15 +14,16 @@ _EPISODE_GAP_S: Final = 5.0  # refusals further apart than this belong to two ou
 
 
 class Health(Protocol):
-    """What is known about an upstream by other means than the request at hand (a probe, a supervisor)."""
+    """What is known about an upstream by more than the request at hand (probes, a supervisor)."""
 
     @property
     def is_up(self) -> bool:
         """Whether requests have a chance. False for a hung upstream that still accepts connections."""
         ...
 
-    async def wait_up(self, timeout_s: float) -> bool:
-        """Wait until it is up, at most this long; whether it is."""
+    @property
+    def hold_s(self) -> float:
+        """How much longer a request that comes now may wait for it."""
         ...
 
     @property
@@ -30,12 +31,38 @@ class Health(Protocol):
         """Done when the upstream is declared down. A new one after each recovery. Never cancelled by readers."""
         ...
 
+    async def wait_up(self, timeout_s: float) -> bool:
+        """Wait until it is up, at most this long; whether it is."""
+        ...
+
+    def note_alive(self) -> None:
+        """It answered."""
+        ...
+
+    def note_refused(self) -> None:
+        """Nobody listens."""
+        ...
+
+    def note_dial_failed(self) -> None:
+        """A dial failed in another way."""
+        ...
+
+
+async def await_up(health: Health) -> None:
+    """Wait for an upstream that is down, for as long as the outage's hold lasts. Raises: CoreDown."""
+    while not health.is_up:
+        left_s = health.hold_s
+        if left_s <= 0:
+            raise CoreDown(detail="the upstream is not healthy")
+        await health.wait_up(left_s)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DialHold:
     """Patience with an upstream that refuses connections: ``seconds`` from the first refusal of an outage on.
 
-    Whoever comes later in the same outage is refused at once, so that a long outage costs nobody time.
+    Whoever comes later in the same outage is refused at once, so that a long outage costs nobody time. Where there
+    is a ``health``, its word counts: it hears of the refusal, and the next dial waits for it.
     """
 
     seconds: float
@@ -51,19 +78,19 @@ class Origin:
     port: int = 0
     is_tls: bool = False
 
-
-def parse_origin(text: str) -> Origin:
-    """``unix:/path`` or ``http(s)://host[:port]``. Raises: ValueError."""
-    if text.startswith("unix:"):
-        path = text.removeprefix("unix:").removeprefix("//")
-        if not path.startswith("/"):
-            raise ValueError(f"'{text}': a unix socket needs an absolute path, unix:/run/core.sock")
-        return Origin(path=path)
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path not in {"", "/"}:
-        raise ValueError(f"'{text}' is no origin: use unix:/path or http://host:port")
-    is_tls = parts.scheme == "https"
-    return Origin(host=parts.hostname, port=parts.port or (443 if is_tls else 80), is_tls=is_tls)
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """``unix:/path`` or ``http(s)://host[:port]``. Raises: ValueError."""
+        if text.startswith("unix:"):
+            path = text.removeprefix("unix:").removeprefix("//")
+            if not path.startswith("/"):
+                raise ValueError(f"'{text}': a unix socket needs an absolute path, unix:/run/core.sock")
+            return cls(path=path)
+        parts = urlsplit(text)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path not in {"", "/"}:
+            raise ValueError(f"'{text}' is no origin: use unix:/path or http://host:port")
+        is_tls = parts.scheme == "https"
+        return cls(host=parts.hostname, port=parts.port or (443 if is_tls else 80), is_tls=is_tls)
 
 
 class Dialer:
@@ -78,18 +105,18 @@ class Dialer:
         self.has_connected = False
 
     async def dial[P: asyncio.Protocol](self, make: Callable[[], P], hold: DialHold | None) -> P:
-        """A new connection. Raises: CoreDown when nobody accepts it, after the hold."""
-        loop = asyncio.get_running_loop()
+        """A new connection.
+
+        Raises: CoreDown when nobody accepts it, after the hold.
+        """
         while True:
             try:
                 async with asyncio.timeout(self._connect_s):
                     protocol = await self._connect(make)
             except (OSError, TimeoutError) as error:
                 # Not only a refusal: an unreachable host or a full backlog of a hung process is down, too.
-                patience = self._patience(loop.time(), hold)
-                if patience <= 0 or isinstance(error, ssl.SSLError):
+                if not await self._may_redial(error, hold):
                     raise CoreDown(detail=f"cannot connect to {self.name}: {error!r}") from error
-                await asyncio.sleep(min(_REDIAL_S, patience))
             else:
                 self.has_connected = True
                 self._refused_last = float("-inf")
@@ -105,6 +132,23 @@ class Dialer:
     def is_tls(self) -> bool:
         """Whether connections are encrypted."""
         return self._tls is not None
+
+    async def _may_redial(self, error: OSError, hold: DialHold | None) -> bool:
+        """Wait for the next dial, if there is to be one. Raises: CoreDown."""
+        health = hold.health if hold else None
+        if health is not None:
+            if isinstance(error, ConnectionRefusedError | FileNotFoundError):
+                health.note_refused()
+            else:
+                health.note_dial_failed()
+            if not health.is_up:
+                await await_up(health)
+                return True
+        patience = self._patience(asyncio.get_running_loop().time(), hold)
+        if patience <= 0 or isinstance(error, ssl.SSLError):
+            return False
+        await asyncio.sleep(min(_REDIAL_S, patience))
+        return True
 
     def _patience(self, now: float, hold: DialHold | None) -> float:
         """Seconds left to hold a dial that was refused just now."""

@@ -12,7 +12,7 @@ from gateway.errors import CoreDown, UpstreamProtocol, UpstreamTimeout
 from gateway.forward.answer import CONTINUE, FIRST_FINAL, SWITCHING, AnswerHead
 from gateway.forward.connection import ClosedUnanswered, UpstreamConnection
 from gateway.forward.deadlines import NEVER, DeadlineTimer
-from gateway.forward.origin import Dialer, DialHold, parse_origin
+from gateway.forward.origin import Dialer, DialHold, Origin
 from gateway.forward.rewrite import simple_head
 from gateway.http.head import Field, Fields
 
@@ -131,9 +131,11 @@ class UpstreamPool:
     """Keep-alive HTTP/1.1 connections to ``unix:/path`` or ``http(s)://host:port``. Raises: ValueError."""
 
     def __init__(
-        self, origin: str, *, connections: int, connect_s: float, tls: ssl.SSLContext | None = None
+        self, origin: Origin | str, *, connections: int, connect_s: float, tls: ssl.SSLContext | None = None
     ) -> None:
-        self._dialer = Dialer(parse_origin(origin), connect_s=connect_s, tls=tls)
+        self._dialer = Dialer(
+            Origin.parse(origin) if isinstance(origin, str) else origin, connect_s=connect_s, tls=tls
+        )
         self._limit = connections
         self._idle: list[UpstreamConnection] = []
         self._open: set[UpstreamConnection] = set()

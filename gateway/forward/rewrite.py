@@ -13,7 +13,7 @@ _REMADE: Final = frozenset(
     {*HOP_BY_HOP, "content-length", "expect", "forwarded", "host", "proxy", "x-real-ip", "x-request-id"}
 )
 _REMADE_PREFIXES: Final = ("x-forwarded-", "x-gateway-", "proxy-")
-_ANSWER_REMADE: Final = frozenset({*HOP_BY_HOP, "content-length", "server", "x-request-id"})
+_ANSWER_REMADE: Final = frozenset({*HOP_BY_HOP, "content-length", "date", "server", "x-request-id"})
 # Methods whose requests announce an empty body, so that an upstream does not wait for one (RFC 9110 section 8.6).
 _EXPECT_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 # A second HTTP or TLS layer inside a tunnel would carry requests past every check ("h2c smuggling").
@@ -126,14 +126,13 @@ def upgrade_of(head: RequestHead) -> str:
     return wanted
 
 
-def answer_fields(fields: Fields, request_id: str, *, upgrade: str = "") -> tuple[Field, ...]:
-    """The fields of an answer for the client. Framing and ``Server`` are the front door's, ``Date`` is kept."""
+def answer_fields(fields: Fields, *, upgrade: str = "") -> tuple[Field, ...]:
+    """The fields of an answer for the client, without what the front door itself says about the answer."""
     named = connection_options(fields)
     kept = [field for field in fields if not (_is_remade_answer(field[0]) or field[0] in named)]
     if upgrade:
         kept.append(("connection", "upgrade"))
         kept.append(("upgrade", upgrade))
-    kept.append(("x-request-id", request_id))
     return tuple(kept)
 
 

@@ -7,7 +7,7 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_netw
 from typing import Final
 
 from gateway.http.exchange import Peer
-from gateway.http.head import Field, Fields
+from gateway.http.head import Field, Fields, RequestHead
 
 # RFC 9110 section 7.6.1, and what older agents send. Everything that begins with "proxy-" is treated alike in
 # requests; in answers "proxy-status" (RFC 9209) is end-to-end and stays.
@@ -29,6 +29,7 @@ HOP_BY_HOP: Final = frozenset(
 _KNOWN_ADDRESSES: Final = 4096  # cached answers per network list; more clients than this start over
 _ADDRESS_MAX_CHARS: Final = 64  # the longest IPv6 address with zone and port has fewer
 _KEEP_ALIVE: Final = ["keep-alive"]
+_NO_FIELDS: Final = Fields()
 _NO_OPTIONS: Final[frozenset[str]] = frozenset()
 _FORWARDED_PAIR: Final = re.compile(
     r"[ \t]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)=(\"(?:[^\"\\]|\\.)*\"|[^\",;\s]*)[ \t]*([;,]|$)"
@@ -115,7 +116,7 @@ def resolve_peer(
 ) -> Peer:
     """Who asks. Forwarding fields count only if the socket's peer is a trusted proxy.
 
-    A unix socket's peer (address ``""`` or ``unix:…``) is let in by file permission and counts as a trusted proxy.
+    A unix socket's peer (address ``""`` or ``unix…``) is let in by file permission and counts as a trusted proxy.
     X-Forwarded-For is read before Forwarded; a proxy that writes only one of them lets a client write the other,
     so where the two disagree nobody is an administrator.
     """
@@ -124,8 +125,23 @@ def resolve_peer(
     return _peer_behind_proxy(socket_address, scheme, fields, trusted, admin)
 
 
+class PeerResolver:
+    """``resolve_peer`` with the networks of the settings. Raises: ValueError for what is no CIDR."""
+
+    __slots__ = ("_admin", "_trusted")
+
+    def __init__(self, *, trusted: Iterable[str], admin: Iterable[str]) -> None:
+        self._trusted = Networks(trusted)
+        self._admin = Networks(admin)
+
+    def resolve(self, socket_address: str, scheme: str, head: RequestHead | None) -> Peer:
+        """Who asks; without a head (it could not be read) the socket's peer."""
+        fields = head.fields if head is not None else _NO_FIELDS
+        return resolve_peer(socket_address, scheme, fields, self._trusted, self._admin)
+
+
 def _is_unix(address: str) -> bool:
-    return not address or address.startswith("unix:")
+    return not address or address.startswith("unix")
 
 
 @lru_cache(maxsize=_KNOWN_ADDRESSES)
