@@ -3,15 +3,27 @@
 Reading them from flags, environment and file is ``settings_source.py``.
 """
 
+import ipaddress
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 MIB: Final = 1 << 20
 
+
+def _check_network(text: str) -> str:
+    ipaddress.ip_network(text, strict=False)
+    return text
+
+
+def _none_if_empty(text: object) -> object:
+    return None if text == "" else text
+
+
 type Size = Annotated[int, Field(ge=0)]
 type Seconds = Annotated[float, Field(gt=0)]
+type Network = Annotated[str, AfterValidator(_check_network)]
 type Address = Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^:\s\[\]]+):\d{1,5}$")]
 
 
@@ -28,18 +40,20 @@ class Server(Section):
         "",
         description="URL that users and clients type, without a slash at its end. Empty: made from the listeners.",
     )
-    http: Address | None = Field(
-        "127.0.0.1:8080", description="ADDR:PORT of the plain listener; null = none."
+    http: Annotated[Address | None, BeforeValidator(_none_if_empty)] = Field(
+        "127.0.0.1:8080", description="ADDR:PORT of the plain listener; empty = none."
     )
-    https: Address | None = Field("127.0.0.1:8443", description="ADDR:PORT of the TLS listener; null = none.")
+    https: Annotated[Address | None, BeforeValidator(_none_if_empty)] = Field(
+        "127.0.0.1:8443", description="ADDR:PORT of the TLS listener; empty = none."
+    )
     workers: int = Field(1, ge=1, le=256, description="Gateway processes that share the listeners.")
     server_names: tuple[str, ...] = Field(
         (), description="Further host names; each 'www.NAME' is redirected to NAME."
     )
-    trusted_proxies: tuple[str, ...] = Field(
+    trusted_proxies: tuple[Network, ...] = Field(
         (), description="Networks (CIDR) whose X-Forwarded-* and Forwarded headers are believed."
     )
-    admin_allow: tuple[str, ...] = Field(
+    admin_allow: tuple[Network, ...] = Field(
         (),
         description="Networks (CIDR), beside loopback, that may read /-/ and pass maintenance.",
     )

@@ -1,12 +1,9 @@
 """Owns the local certificate authority of ``tls.mode = "dev"``: one CA for good, a leaf renewed as needed."""
 
-import fcntl
 import ipaddress
-import os
 import secrets
 import socket
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -26,6 +23,7 @@ from gateway.net.certificate import (
     make_pair,
     read_pair,
 )
+from gateway.net.files import locked, write_atomically
 
 CA_LIFE: Final = timedelta(days=3650)
 LEAF_LIFE: Final = timedelta(
@@ -91,38 +89,6 @@ def self_signed(names: Sequence[str], *, now: datetime | None = None) -> Pair:
     builder = _builder(subject, subject, key, moment, timedelta(days=30))
     leaf = _as_leaf(builder, all_names(names), key).sign(key, hashes.SHA256())
     return make_pair(chain_pem((leaf,)), key_pem(key), now=moment)
-
-
-def write_atomically(path: Path, content: bytes, mode: int) -> None:
-    """The file has either its old or its new content, with the right mode from its first byte on."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            os.fchmod(file.fileno(), mode)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Only one process at a time, among all that use the folder; the lock ends with its process."""
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _usable_leaf(folder: Path, wanted: Sequence[str], now: datetime) -> Pair | None:

@@ -1,7 +1,12 @@
-"""Owns the server's side of one TLS handshake: that a client which is refused is told why."""
+"""Owns the server's side of one TLS handshake: that a refused client is told why, and the ACME challenge."""
 
 import ssl
+from collections.abc import Callable
 from typing import Final
+
+from gateway.net.client_hello import read_client_hello
+
+ACME_PROTOCOL: Final = "acme-tls/1"  # RFC 8737
 
 # OpenSSL's reasons when the first bytes are not TLS but HTTP in clear.
 _PLAIN_HTTP: Final = frozenset({"HTTP_REQUEST", "HTTPS_PROXY_REQUEST"})
@@ -11,6 +16,8 @@ _PLAIN_ANSWER: Final = (
     b"Content-Length: %d\r\n\r\n%b" % (len(_SENTENCE), _SENTENCE)
 )
 
+type ChallengeContext = Callable[[str], ssl.SSLContext | None]
+
 
 class ServerHandshake(ssl.SSLObject):
     """The TLS state of one connection.
@@ -18,19 +25,28 @@ class ServerHandshake(ssl.SSLObject):
     asyncio and uvloop abort the transport as soon as ``do_handshake`` raises, so that the alert which OpenSSL
     has just put out is never sent and clients report a riddle. Here a failure first asks for more input, which
     makes the loop send what is waiting; the failure itself is raised on the next turn, or the peer hangs up.
+
+    While a TLS-ALPN-01 challenge is open, the ClientHello is looked at before OpenSSL gets it: only a validator,
+    who offers ``acme-tls/1``, gets the challenge's certificate. ``ssl`` has no callback that could tell.
     """
 
+    _incoming: ssl.MemoryBIO | None = None
     _outgoing: ssl.MemoryBIO | None = None
     _failure: ssl.SSLError | None = None
+    _challenge: ChallengeContext | None = None
 
-    def attach(self, outgoing: ssl.MemoryBIO) -> None:
-        """Tell where the bytes for the peer wait."""
-        self._outgoing = outgoing
+    def attach(
+        self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, challenge: ChallengeContext | None
+    ) -> None:
+        """Tell where bytes come from and go to. ``challenge`` gives the context for a name under validation."""
+        self._incoming, self._outgoing, self._challenge = incoming, outgoing, challenge
 
     def do_handshake(self) -> None:
         """Go on with the handshake as far as the input allows."""
         if self._failure is not None:
             raise self._failure
+        if self._challenge is not None:
+            self._look_for_validator(self._challenge)
         try:
             super().do_handshake()
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -44,3 +60,17 @@ class ServerHandshake(ssl.SSLObject):
                 raise
             self._failure = exc
             raise ssl.SSLWantReadError from exc
+
+    def _look_for_validator(self, challenge: ChallengeContext) -> None:
+        if self._incoming is None:
+            return
+        seen = self._incoming.read()
+        self._incoming.write(seen)
+        hello = read_client_hello(seen)
+        if hello is None:
+            raise ssl.SSLWantReadError
+        self._challenge = None
+        if ACME_PROTOCOL in hello.protocols:
+            context = challenge(hello.server_name)
+            if context is not None:
+                self.context = context

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Final, Literal, Protocol, Self
 from urllib.parse import urlsplit
 
 from cryptography import x509
@@ -74,10 +74,21 @@ class Origin:
     roots: Path | None = None
 
 
+class OpenChallenges(Protocol):
+    """The TLS-ALPN-01 challenges that await a validator."""
+
+    def any_tls(self) -> bool:
+        """Whether there is one; asked for each new connection."""
+
+    def tls_context(self, name: str) -> ssl.SSLContext | None:
+        """The context that answers the challenge for a name."""
+
+
 class LiveContext(ssl.SSLContext):
     """A context that stands for whichever context is current. Give it to ``create_server`` once."""
 
     current: ssl.SSLContext
+    challenges: OpenChallenges | None = None
 
     def __new__(cls, current: ssl.SSLContext) -> Self:
         context = super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
@@ -95,7 +106,9 @@ class LiveContext(ssl.SSLContext):
         """The TLS state of a new connection, by the current context (asyncio and uvloop call this)."""
         tls = self.current.wrap_bio(incoming, outgoing, server_side, server_hostname, session)
         if isinstance(tls, ServerHandshake):
-            tls.attach(outgoing)
+            challenges = self.challenges
+            is_open = challenges is not None and challenges.any_tls()
+            tls.attach(incoming, outgoing, challenges.tls_context if challenges and is_open else None)
         return tls
 
 
@@ -150,6 +163,10 @@ class CertificateSource:
         self._pair, self.last_error = pair, ""
         self.context.current = context
         return ""
+
+    def answer_challenges(self, challenges: OpenChallenges) -> None:
+        """Present the certificates of TLS-ALPN-01 challenges to validators from now on."""
+        self.context.challenges = challenges
 
     def set_policy(self, policy: Policy) -> None:
         """Use another policy from the next handshake on."""
@@ -233,7 +250,7 @@ def origin_of(settings: Settings) -> Origin:
     if tls.mode == "acme":
         live = live_pair_path(settings.data_dir)
         return Origin(
-            load=lambda now: _live_or_waiting(live, names, now),
+            load=lambda now: _live_or_waiting(live, (*names, *tls.acme_names), now),
             files=(live,),
             setting={"certificate": "tls.mode", "key": "tls.mode"},
         )

@@ -15,9 +15,7 @@ from gateway.net.dev_ca import (
     RENEW_BEFORE,
     canonical_name,
     ensure_leaf,
-    locked,
     self_signed,
-    write_atomically,
 )
 
 
@@ -111,21 +109,6 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(CertificateRefused, match="cannot be made in"):
         ensure_leaf(tmp_path / "file" / "tls", [])
-
-
-def test_a_failed_write_leaves_the_old_content_and_no_scrap(tmp_path: Path) -> None:
-    target = tmp_path / "leaf.crt"
-    target.mkdir()
-    with pytest.raises(OSError, match="directory"):
-        write_atomically(target, b"new", 0o600)
-    assert [path.name for path in tmp_path.iterdir()] == ["leaf.crt"]
-
-
-def test_the_lock_can_be_taken_again_after_it_was_let_go(tmp_path: Path) -> None:
-    with locked(tmp_path):
-        pass
-    with locked(tmp_path):
-        pass
 
 
 @pytest.mark.parametrize(
