@@ -38,7 +38,7 @@ _LONGEST_RETRY_S: Final = 86400
 
 type Mode = Literal["full", "read-only", "uploads-off"]
 type Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-MODES: Final[tuple[str, ...]] = get_args(Mode.__value__)
+MODES: Final[tuple[Mode, ...]] = get_args(Mode.__value__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,7 @@ class MaintenanceSwitch:
     def turn_on(self, state: MaintenanceState) -> None:
         """Open a maintenance, or change the open one. Atomic, survives restarts. Raises: OSError."""
         path = Path(self._state_path)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
         fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         value = dataclasses.asdict(state) | {"allow": [str(network) for network in state.allow]}
         try:

@@ -1,5 +1,6 @@
 """Owns the counters: cheap to count, merged over all worker processes, rendered for Prometheus on demand."""
 
+import asyncio
 import json
 import os
 import time
@@ -7,7 +8,10 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+
+from gateway.errors import StoreError
+from gateway.log import FinishedExchange
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -17,6 +21,7 @@ type Labels = tuple[str, ...]
 
 # Seconds. A page is answered in milliseconds, an upload takes minutes.
 BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0)
+SHARE_EVERY_S: Final = 1.0
 _METHODS: Final = {"GET": "read", "HEAD": "read", "OPTIONS": "read"}
 
 
@@ -53,10 +58,22 @@ FAMILIES: Final[dict[str, Family]] = {
 }
 
 
+class Health(Protocol):
+    """The part of ``CoreHealth`` that is needed here."""
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the core answers."""
+        ...
+
+
 class Metrics:
     """The numbers of one process. With ``folder`` they are also those of all processes that share it."""
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, data_dir: Path, health: Health, *, is_shared: bool = False) -> None:
+        """``is_shared``: there are other worker processes, whose numbers are added."""
+        self._health = health
+        folder = data_dir / "run" / "metrics" if is_shared else None
         self._values: dict[str, dict[Labels, float]] = {name: {} for name in FAMILIES}
         self._buckets: dict[Labels, list[int]] = {}
         self._folder = folder
@@ -72,7 +89,20 @@ class Metrics:
         """Set a gauge."""
         self._values[name][labels] = value
 
-    def request(
+    def count(self, exchange: FinishedExchange) -> None:
+        """Count one exchange that is over."""
+        if isinstance(exchange.error, StoreError):
+            self.add("gateway_store_errors", 1.0, (exchange.error.code,))
+        self.count_request(
+            method=exchange.head.method if exchange.has_head else "-",
+            route=exchange.route or "none",
+            status=exchange.status or (exchange.error.status if exchange.error is not None else 0),
+            bytes_in=exchange.body.received,
+            bytes_out=exchange.sent_bytes,
+            seconds=exchange.duration_s,
+        )
+
+    def count_request(
         self, *, method: str, route: str, status: int, bytes_in: int, bytes_out: int, seconds: float
     ) -> None:
         """Count one finished request. ``route`` is a fixed word, never a path: paths are without number."""
@@ -92,7 +122,7 @@ class Metrics:
             return
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         fresh = self._file.with_suffix(".new")
-        fresh.write_text(json.dumps(self._snapshot(alive=True)))
+        fresh.write_text(json.dumps(self._snapshot()))
         fresh.replace(self._file)
 
     def clear_others(self) -> None:
@@ -101,28 +131,39 @@ class Metrics:
             for path in self._folder.glob("*.json"):
                 path.unlink(missing_ok=True)
 
-    def render(self) -> bytes:
-        """The text for Prometheus."""
-        from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415 - 5 MiB nobody may need
+    def render(self) -> tuple[str, bytes]:
+        """Content type and text of the page for Prometheus."""
+        from prometheus_client import (  # noqa: PLC0415 - 5 MiB that nobody may need
+            CONTENT_TYPE_LATEST,
+            CollectorRegistry,
+            generate_latest,
+        )
 
+        self.set("gateway_core_up", float(self._health.is_up))
         registry = CollectorRegistry()
         registry.register(_Rendered(self._all()))
-        return generate_latest(registry)
+        return CONTENT_TYPE_LATEST, generate_latest(registry)
+
+    async def share(self) -> None:
+        """Let the other processes see our numbers, once a second."""
+        while self._file is not None:
+            await asyncio.to_thread(self.save)
+            await asyncio.sleep(SHARE_EVERY_S)
 
     def _all(self) -> list[dict[str, Any]]:
-        snapshots = [self._snapshot(alive=True)]
+        snapshots = [self._snapshot()]
         if self._folder is not None:
             snapshots += list(_others(self._folder, self._file))
         return snapshots
 
-    def _snapshot(self, *, alive: bool) -> dict[str, Any]:
+    def _snapshot(self) -> dict[str, Any]:
+        # Called from a thread while the loop counts on: copy() is one step, iterating is not.
+        values = {name: family.copy() for name, family in self._values.items()}
         return {
             "pid": os.getpid(),
-            "alive": alive,
-            "values": {
-                name: [[list(k), v] for k, v in family.items()] for name, family in self._values.items()
-            },
-            "buckets": [[list(labels), counts] for labels, counts in self._buckets.items()],
+            "alive": True,
+            "values": {name: [[list(k), v] for k, v in family.items()] for name, family in values.items()},
+            "buckets": [[list(labels), counts[:]] for labels, counts in self._buckets.copy().items()],
         }
 
 

@@ -1,0 +1,383 @@
+"""Owns ``gateway check``: everything that must be right before users come, each with one remedy."""
+
+import asyncio
+import errno
+import http.client
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from gateway.contract import load_secret
+from gateway.core_health import probe_of
+from gateway.errors import GatewayError
+from gateway.maintenance import MaintenanceSwitch, page_file
+from gateway.settings import Settings
+from gateway.settings_source import LoadedSettings
+from gateway.store.opening import open_store
+
+LOW_FREE_BYTES: Final = 5 << 30  # about one large image: the next upload may not fit
+SOON_DAYS: Final = 14.0
+_THIRD_PARTY: Final = re.compile(
+    r"""(?:src|href)\s*=\s*["']?(?:https?:)?//|url\(\s*["']?(?:https?:)?//|@import""", re.I
+)
+_OLDEST_CLOCK_S: Final = 1_735_689_600  # 2025-01-01: this program is younger
+_ANSWER_S: Final = 3.0
+
+
+class Level(StrEnum):
+    """How bad it is."""
+
+    ok = "ok"
+    warn = "warn"
+    fail = "FAIL"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One line of the table. ``remedy`` says what to do; empty when all is well."""
+
+    level: Level
+    subject: str
+    what: str
+    remedy: str = ""
+
+    def as_json(self) -> dict[str, str]:
+        """For programs."""
+        return {"level": self.level, "subject": self.subject, "what": self.what, "remedy": self.remedy}
+
+
+def inspect(loaded: LoadedSettings) -> list[Finding]:
+    """Look at everything. Never raises for what it finds; a few seconds at most."""
+    settings = loaded.settings
+    where = f"from {loaded.file}" if loaded.file else "no file, only defaults, environment and flags"
+    findings = [Finding(level=Level.ok, subject="settings", what=f"valid ({where})")]
+    inspections: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
+        inspect_clock,
+        inspect_data_folder,
+        inspect_public_url,
+        inspect_certificate_of,
+        inspect_ports,
+        inspect_store,
+        inspect_direct_downloads,
+        inspect_core,
+        inspect_maintenance,
+    )
+    for inspection in inspections:
+        findings += inspection(settings)
+    return findings
+
+
+def render(findings: list[Finding]) -> str:
+    """The table."""
+    width = max(len(finding.subject) for finding in findings)
+    lines: list[str] = []
+    for finding in findings:
+        lines.append(f"{finding.level:<4}  {finding.subject:<{width}}  {finding.what}")
+        if finding.remedy:
+            lines.append(f"{'':<4}  {'':<{width}}  → {finding.remedy}")
+    worst = sum(finding.level is Level.fail for finding in findings)
+    lines.append(f"{worst} problem(s)" if worst else "all that was looked at can work")
+    return "\n".join(lines)
+
+
+def _ok(subject: str, what: str) -> Finding:
+    return Finding(level=Level.ok, subject=subject, what=what)
+
+
+def _warn(subject: str, what: str, remedy: str) -> Finding:
+    return Finding(level=Level.warn, subject=subject, what=what, remedy=remedy)
+
+
+def _fail(subject: str, what: str, remedy: str) -> Finding:
+    return Finding(level=Level.fail, subject=subject, what=what, remedy=remedy)
+
+
+def inspect_clock(settings: Settings) -> Iterator[Finding]:
+    """Certificates, tokens and signed links all depend on it."""
+    now = time.time()
+    if now < _OLDEST_CLOCK_S:
+        yield _fail(
+            "clock", f"says {time.ctime(now)}", "set the clock and keep it with NTP (systemd-timesyncd)"
+        )
+        return
+    try:
+        ahead = settings.data_dir.stat().st_mtime - now
+    except OSError:
+        ahead = 0.0
+    if ahead > 60:  # noqa: PLR2004 - a minute: more than file systems and machines differ
+        yield _warn(
+            "clock", f"{ahead:.0f} s behind the data folder", "keep the clock with NTP (systemd-timesyncd)"
+        )
+    else:
+        yield _ok("clock", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now)))
+
+
+def inspect_data_folder(settings: Settings) -> Iterator[Finding]:
+    """Ours, writable, with room."""
+    folder = settings.data_dir
+    if not folder.exists():
+        yield _warn("data folder", f"{folder.absolute()} is not there yet", "it is made by 'gateway serve'")
+        return
+    probe = folder / f".check-{secrets.token_hex(8)}"
+    try:
+        probe.write_bytes(b"x")
+    except OSError as exc:
+        yield _fail(
+            "data folder",
+            f"{folder.absolute()}: {exc.strerror}",
+            f"chown it to the user that runs the gateway (this is uid {os.geteuid()})",
+        )
+        return
+    finally:
+        probe.unlink(missing_ok=True)
+    free = shutil.disk_usage(folder).free
+    text = f"{folder.absolute()}, {free / 1e9:.1f} GB free"
+    if folder.stat().st_mode & 0o007:
+        yield _warn("data folder", f"{text}, open to every user", f"chmod o-rwx {folder.absolute()}")
+    elif free < LOW_FREE_BYTES:
+        yield _warn(
+            "data folder", text, "make room: uploads get 507 when storage.disk.reserve_bytes is reached"
+        )
+    else:
+        yield _ok("data folder", text)
+
+
+def inspect_public_url(settings: Settings) -> Iterator[Finding]:
+    """It is in every link that clients are given."""
+    url = settings.public_url
+    parts = urlsplit(url)
+    remedy = "set server.public_url to what users type, like https://registry.example.org"
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        yield _fail("public URL", f"{url!r} is not a URL", remedy)
+    elif parts.path or parts.query or parts.fragment:
+        yield _fail(
+            "public URL", f"{url} has a path", "a registry has a host name of its own: remove the path"
+        )
+    elif parts.scheme == "http" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
+        yield _warn("public URL", f"{url}: tokens travel unencrypted", "use https, or a TLS proxy in front")
+    elif parts.hostname == "localhost":
+        yield _warn("public URL", f"{url} works on this machine only", remedy)
+    else:
+        yield from _resolved(url, parts.hostname)
+
+
+def _resolved(url: str, host: str) -> Iterator[Finding]:
+    try:
+        addresses = {info[4][0] for info in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+    except OSError:
+        yield _warn("public URL", f"{url}: {host} has no address here", "make a DNS record for it")
+    else:
+        yield _ok("public URL", f"{url} ({', '.join(sorted(map(str, addresses)))})")
+
+
+def inspect_certificate_of(settings: Settings) -> Iterator[Finding]:
+    """It fits its key, its names and the date."""
+    from gateway.net.certificate import CertificateRefused, inspect_certificate  # noqa: PLC0415 - cryptography
+    from gateway.net.tls import host_names, name_is_covered, origin_of  # noqa: PLC0415
+
+    if settings.tls.mode == "off" or not settings.server.https:
+        yield _ok("certificate", "TLS is off")
+        return
+    origin = origin_of(settings)
+    path, key = origin.files[0], origin.files[min(1, len(origin.files) - 1)]
+    if settings.tls.mode != "files" and not path.exists():
+        yield _ok("certificate", f"tls.mode = {settings.tls.mode}: made at the first start")
+        return
+    try:
+        facts = inspect_certificate(path, key, roots=origin.roots)
+    except CertificateRefused as exc:
+        yield _fail("certificate", exc.sentence, f"see {origin.setting[exc.half]}")
+        return
+    missing = [name for name in host_names(settings) if not name_is_covered(name, facts.names)]
+    text = f"{', '.join(facts.names)}; {facts.key_type}; {facts.days_left:.0f} days left"
+    if facts.key_matches is False:
+        yield _fail(
+            "certificate",
+            f"{path} and {key} do not belong together",
+            "give tls.key the key of this certificate",
+        )
+    elif facts.days_left <= 0:
+        yield _fail(
+            "certificate", f"expired on {facts.not_after:%Y-%m-%d}", "renew it, or use tls.mode = 'acme'"
+        )
+    elif missing:
+        yield _fail("certificate", f"{text}; not for {', '.join(missing)}", "get one that names them")
+    elif not facts.chain_complete:
+        yield _warn(
+            "certificate", f"{text}; the chain ends early", "append the issuer's certificates to the file"
+        )
+    elif facts.days_left < SOON_DAYS and settings.tls.mode == "files":
+        yield _warn("certificate", text, "renew it, or use tls.mode = 'acme'")
+    else:
+        yield _ok("certificate", text)
+
+
+def inspect_ports(settings: Settings) -> Iterator[Finding]:
+    """Each listener is free, or it is us who listen there."""
+    if settings.server.http:
+        yield _inspect_port("http", settings.server.http)
+    if settings.server.https and settings.tls.mode != "off":
+        yield _inspect_port("https", settings.server.https)
+
+
+def _inspect_port(name: str, address: str) -> Finding:
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with closing(socket.socket(family, socket.SOCK_STREAM)) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((host, int(port)))
+        except (OSError, OverflowError) as exc:
+            code = getattr(exc, "errno", None)
+            if code == errno.EADDRINUSE and is_ours(name, host, int(port)):
+                return _ok(f"{name} port", f"{address}: the gateway serves there")
+            return _fail(f"{name} port", f"{address}: {exc}", _port_remedy(name, code))
+    return _ok(f"{name} port", f"{address} is free")
+
+
+def _port_remedy(name: str, code: int | None) -> str:
+    match code:
+        case errno.EADDRINUSE:
+            return f"stop what listens there (ss -ltnp), or set server.{name}"
+        case errno.EACCES:
+            return (
+                "ports below 1024 need CAP_NET_BIND_SERVICE: use conf/systemd, or setcap on the interpreter"
+            )
+        case _:
+            return f"correct server.{name}"
+
+
+def is_ours(name: str, host: str, port: int) -> bool:
+    """Whether a gateway answers there. The certificate is not judged: who listens is the question."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104 - compared only
+    try:
+        connection: http.client.HTTPConnection
+        if name == "https":
+            context = ssl.create_default_context()
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            connection = http.client.HTTPSConnection(host, port, timeout=_ANSWER_S, context=context)
+        else:
+            connection = http.client.HTTPConnection(host, port, timeout=_ANSWER_S)
+        with closing(connection):
+            connection.request("GET", "/-/healthz")
+            answer = connection.getresponse()
+            return answer.status == http.client.OK and json.loads(answer.read(1000)).get("status") == "ok"
+    except (OSError, ValueError, AttributeError, http.client.HTTPException):
+        return False
+
+
+def inspect_store(settings: Settings) -> Iterator[Finding]:
+    """Proven by use."""
+    subject = f"store ({settings.storage.kind})"
+    if settings.storage.kind == "disk" and not settings.store_root.exists():
+        yield _warn(
+            subject, f"{settings.store_root.absolute()} is not there yet", "it is made by 'gateway serve'"
+        )
+        return
+    try:
+        yield _ok(subject, open_store(settings).check())
+    except GatewayError as exc:
+        yield _fail(subject, exc.detail or exc.message, _STORE_REMEDIES[settings.storage.kind])
+
+
+_STORE_REMEDIES: Final = {
+    "disk": "storage.disk.root must be one file system with hard links, writable for the gateway, with room",
+    "s3": "check storage.s3.endpoint, ssl, bucket and keys; the keys need read, write, list and delete on the bucket",
+}
+
+
+def inspect_direct_downloads(settings: Settings) -> Iterator[Finding]:
+    """Links to another host work only where that host can be reached: from every client."""
+    s3 = settings.storage.s3
+    if settings.storage.kind != "s3" or not s3.direct:
+        return
+    if not s3.external_endpoint:
+        yield _fail("S3 links", "direct = true without external_endpoint", "set storage.s3.external_endpoint")
+        return
+    url = f"{'https' if s3.ssl else 'http'}://{s3.external_endpoint}/"
+    try:
+        with urllib.request.urlopen(url, timeout=_ANSWER_S):  # noqa: S310 - the scheme is fixed above
+            pass
+    except urllib.error.HTTPError:
+        pass  # 403 and the like: somebody who speaks HTTP is there
+    except (OSError, ValueError, http.client.HTTPException) as exc:
+        yield _fail(
+            "S3 links",
+            f"{url} does not answer here: {exc}",
+            "clients need to reach it too; or set storage.s3.direct = false: downloads then go through the gateway",
+        )
+        return
+    yield _ok("S3 links", f"{url} answers from here; clients must reach it by the same name")
+
+
+def inspect_core(settings: Settings) -> Iterator[Finding]:
+    """Running, and sharing our secret."""
+    own = not settings.core.url
+    if own and not settings.core_socket.exists():
+        yield _ok("core", "not running; 'gateway serve' starts it")
+        return
+    url = settings.core.url or f"unix:{settings.core_socket.absolute()}"
+    try:
+        secret = load_secret(settings.secret_file)
+        is_well = asyncio.run(_probe(url, secret))
+    except FileNotFoundError:
+        yield _fail("core", f"{url}: no socket", "start it, or correct core.url")
+    except (OSError, EOFError, ValueError, TimeoutError) as exc:
+        if own and isinstance(exc, ConnectionRefusedError):
+            yield _ok("core", "not running; 'gateway serve' starts it")
+        else:
+            yield _fail(
+                "core", f"{url} does not answer: {exc!r}", "see the log of the core ('registry serve')"
+            )
+    else:
+        if is_well:
+            yield _ok("core", f"{url} answers")
+        else:
+            yield _fail(
+                "core", f"{url} answers, but not well", "is core.secret_file the same file on both sides?"
+            )
+
+
+async def _probe(url: str, secret: bytes) -> bool:
+    async with asyncio.timeout(_ANSWER_S):
+        return await probe_of(url, secret)()
+
+
+def inspect_maintenance(settings: Settings) -> Iterator[Finding]:
+    """The page can be shown without anybody's help, and nobody forgot the switch."""
+    path = page_file(settings.maintenance.page)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        yield _fail("maintenance page", f"{path}: {exc}", "correct maintenance.page")
+        return
+    if _THIRD_PARTY.search(text):
+        yield _warn(
+            "maintenance page",
+            f"{path} loads something from another host",
+            "put styles, scripts and pictures into the page: when you need it, nothing else may be up",
+        )
+    else:
+        yield _ok("maintenance page", f"{_short(path)} is self-contained")
+    if MaintenanceSwitch(settings.data_dir).current() is not None:
+        yield _warn("maintenance", "is on", "'gateway maintenance off' when you are done")
+
+
+def _short(path: Path) -> str:
+    return "the built-in page" if path == page_file(None) else str(path)

@@ -1,0 +1,121 @@
+"""Owns ``gateway maintenance on | off | status``."""
+
+import json
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from gateway.cli import load_settings, settings_options
+from gateway.maintenance import MODES, MaintenanceState, MaintenanceSwitch, parse_networks, parse_until
+
+
+@click.group()
+def maintenance() -> None:
+    """Close and open the door. Acts on the running gateway at once, and survives restarts."""
+
+
+@maintenance.command()
+@settings_options
+@click.option("--mode", type=click.Choice(MODES), default="full", show_default=True, help="What is closed.")
+@click.option("--message", default="", metavar="TEXT", help="What users read.")
+@click.option(
+    "--until", metavar="ISO8601", help="Expected end, e.g. 2026-12-01T14:00 (local time) or …T14:00Z."
+)
+@click.option(
+    "--allow", multiple=True, metavar="ADDR", help="Address or network that passes; may be repeated."
+)
+def on(
+    *,
+    config: Path | None,
+    data_dir: Path | None,
+    mode: str,
+    message: str,
+    until: str | None,
+    allow: tuple[str, ...],
+) -> None:
+    """Begin, or change what is said."""
+    switch = _switch(config, data_dir)
+    try:
+        end = None if until is None else parse_until(until)
+    except ValueError as exc:
+        raise click.BadParameter("not ISO 8601, for example 2026-12-01T14:00", param_hint="--until") from exc
+    if end is not None and end <= time.time():
+        raise click.BadParameter("lies in the past", param_hint="--until")
+    try:
+        networks = parse_networks(allow)
+    except ValueError as exc:
+        raise click.BadParameter(str(exc), param_hint="--allow") from exc
+    state = MaintenanceState(
+        mode=next(known for known in MODES if known == mode),
+        message=message,
+        until=end,
+        allow=networks,
+        since=time.time(),
+    )
+    _write(lambda: switch.turn_on(state))
+    click.echo(describe(state))
+
+
+@maintenance.command()
+@settings_options
+def off(config: Path | None, data_dir: Path | None) -> None:
+    """End it."""
+    switch = _switch(config, data_dir)
+    _write(switch.turn_off)
+    click.echo("maintenance is off")
+
+
+@maintenance.command()
+@settings_options
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def status(config: Path | None, data_dir: Path | None, *, as_json: bool) -> None:
+    """Tell whether it is on."""
+    state = _switch(config, data_dir).current()
+    click.echo(json.dumps(as_value(state)) if as_json else describe(state))
+
+
+def _write(act: Callable[[], None]) -> None:
+    try:
+        act()
+    except OSError as exc:
+        raise click.ClickException(f"cannot write the switch: {exc}") from exc
+
+
+def _switch(config: Path | None, data_dir: Path | None) -> MaintenanceSwitch:
+    loaded = load_settings(config, {"server.data_dir": data_dir})
+    return MaintenanceSwitch(loaded.settings.data_dir)
+
+
+def as_value(state: MaintenanceState | None) -> dict[str, object]:
+    """The state for programs."""
+    if state is None:
+        return {"on": False}
+    return {
+        "on": True,
+        "mode": state.mode,
+        "message": state.message,
+        "until": None if state.until is None else _iso(state.until),
+        "since": _iso(state.since) if state.since else None,
+        "allow": [str(network) for network in state.allow],
+    }
+
+
+def describe(state: MaintenanceState | None) -> str:
+    """The state for people."""
+    if state is None:
+        return "maintenance is off"
+    parts = [f"maintenance is on: {state.mode}"]
+    if state.until is not None:
+        parts.append(f"until {_iso(state.until)}")
+    if state.message:
+        parts.append(f"message: {state.message}")
+    if state.allow:
+        parts.append("passes: " + ", ".join(str(network) for network in state.allow))
+    return "\n  ".join(parts)
+
+
+def _iso(epoch_s: float) -> str:
+    return datetime.fromtimestamp(epoch_s, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
