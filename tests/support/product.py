@@ -98,10 +98,18 @@ class Product:
             time.sleep(0.05)
         raise ProductFailed(f"not ready after {timeout_s} s: {last}\n{self.log_text}")
 
+    def terminate(self) -> None:
+        """SIGTERM: it drains and ends by itself."""
+        self._running().terminate()
+
     def stop(self, *, timeout_s: float = _STOP_S) -> int:
         """SIGTERM and wait; the exit status."""
+        self.terminate()
+        return self.wait_ended(timeout_s=timeout_s)
+
+    def wait_ended(self, *, timeout_s: float = _STOP_S) -> int:
+        """Wait for its end; the exit status. Raises: ProductFailed."""
         process = self._running()
-        process.terminate()
         try:
             status = process.wait(timeout_s)
         except subprocess.TimeoutExpired:
