@@ -239,6 +239,13 @@ class Registry(Section):
     part_bytes: Size = Field(64 * MIB, description="Part size of library pushes above 64 MiB.")
     ticket_s: Seconds = Field(86400.0, description="Seconds within which a granted upload must begin.")
     link_s: Seconds = Field(43200.0, description="Seconds that a download link works (a whole pull).")
+    quota_bytes: Size = Field(
+        0, description="Bytes that an entity may hold unless it has a quota of its own; 0 = no limit."
+    )
+    trash_s: Seconds = Field(
+        604800.0, description="Seconds that the bytes of a deleted image are kept before gc removes them."
+    )
+    session_s: Seconds = Field(1209600.0, description="Seconds that a browser stays signed in.")
     keyserver: str = Field("https://keys.openpgp.org", description="Key server that clients are told to use.")
 
 
