@@ -4,21 +4,19 @@ import asyncio
 import errno
 import select
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from typing import Final, Protocol, cast
 
 from gateway.errors import UpstreamProtocol, UpstreamTimeout
 from gateway.forward.answer import AnswerDecoder, AnswerHead
 from gateway.forward.deadlines import NEVER
+from gateway.forward.outgoing import Body, Outgoing
 from gateway.http.head import Field
 
 _READ_HIGH_BYTES: Final = 256 * 1024  # content held for a slow client before the upstream is paused
-_WRITE_HIGH_BYTES: Final = 256 * 1024
-_WHOLE_BYTES: Final = (
-    64 * 1024
-)  # sized answers up to this size are worth a moment's wait for their content ...
-_WHOLE_WAIT_S: Final = 0.002  # ... this long: one write to the client instead of two (bench/forward)
+# A small sized answer is worth a moment's wait for its content: one write to the client instead of two.
+_WHOLE_BYTES: Final = 64 * 1024
+_WHOLE_WAIT_S: Final = 0.002
 _ONE_SEND_BYTES: Final = 16 * 1024  # a socket takes this much whole or not at all
 _SALVAGE_BYTES: Final = 1024 * 1024
 
@@ -54,25 +52,21 @@ class UpstreamConnection(asyncio.Protocol):
         self._spare: socket.socket | None = None
         self._peek = select.poll()
         self._decoder = AnswerDecoder()
+        self.outgoing = Outgoing(loop, owner.arm)
         self._failure: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._room: asyncio.Future[None] | None = None
         self._whole_wait: asyncio.TimerHandle | None = None
         self._upload: asyncio.Task[None] | None = None
         self._is_busy = False
         self._is_closed = False
         self._is_read_paused = False
-        self._is_write_paused = False
         self._one_send = False
         self._head_given = False
         self._head_until = NEVER
         self.requests = 0
         self.body_begun = False
         self.read_deadline = NEVER
-        self.write_deadline = NEVER
         self.idle_deadline = NEVER
-
-    # -- what the pool asks
 
     @property
     def is_usable(self) -> bool:
@@ -102,6 +96,12 @@ class UpstreamConnection(asyncio.Protocol):
         return self._upload is not None and not self._upload.done()
 
     @property
+    def _sent_all(self) -> bool:
+        """The upstream got the whole body, if there is one: a rest would be taken for the next request."""
+        task = self._upload
+        return task is None or (task.done() and not task.cancelled() and task.exception() is None)
+
+    @property
     def trailers(self) -> tuple[Field, ...]:
         """The fields after the answer's content."""
         return self._decoder.trailers
@@ -110,14 +110,11 @@ class UpstreamConnection(asyncio.Protocol):
         """End what is due; the next deadline."""
         if self.idle_deadline <= now:
             self.close()
-        elif self.read_deadline <= now or self.write_deadline <= now:
-            what = (
-                "took too little of the request" if self.write_deadline <= now else "did not answer in time"
-            )
+        elif self.read_deadline <= now or self.outgoing.deadline <= now:
+            stalled = self.outgoing.deadline <= now
+            what = "took too little of the request" if stalled else "did not answer in time"
             self.fail(UpstreamTimeout(detail=f"the upstream {what}"))
-        return min(self.read_deadline, self.write_deadline, self.idle_deadline)
-
-    # -- a request
+        return min(self.read_deadline, self.outgoing.deadline, self.idle_deadline)
 
     def begin(self, method: str, data: bytes, *, may_upgrade: bool, head_until: float) -> None:
         """Send a head, or a head and its whole body."""
@@ -134,23 +131,13 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             self._transport.write(data)
 
-    def upload(
-        self,
-        body: AsyncIterator[bytes],
-        *,
-        is_chunked: bool,
-        trailers: Callable[[], Iterable[Field]],
-        head_s: float,
-        idle_s: float,
-    ) -> None:
+    def upload(self, body: Body, *, head_s: float, idle_s: float) -> None:
         """Send the body beside waiting for the answer. Its failure is the request's failure.
 
         While the body is under way its own deadlines count: a slow client is not the upstream's fault.
         """
         self._head_until = NEVER
-        self._upload = self._loop.create_task(
-            self._send_body(body, is_chunked=is_chunked, trailers=trailers, head_s=head_s, idle_s=idle_s)
-        )
+        self._upload = self._loop.create_task(self._send_body(body, head_s=head_s, idle_s=idle_s))
         self._upload.add_done_callback(self._uploaded)
 
     async def stop_upload(self) -> None:
@@ -201,7 +188,7 @@ class UpstreamConnection(asyncio.Protocol):
         reusable = (
             self._decoder.is_reusable
             and not self._decoder.buffered
-            and not self.is_uploading
+            and self._sent_all
             and self._failure is None
             and not self._transport.is_closing()
         )
@@ -211,33 +198,17 @@ class UpstreamConnection(asyncio.Protocol):
             self.close()
         return reusable
 
-    # -- a tunnel, after 101
-
-    async def send(self, data: bytes, *, idle_s: float) -> None:
-        """Write; returns when there is room. Raises: UpstreamTimeout, UpstreamProtocol."""
-        if self._failure is not None:
-            raise self._failure
-        self._transport.write(data)
-        await self._drain(idle_s)
-
-    def send_eof(self) -> None:
-        """Say that nothing more comes."""
-        if not self._is_closed and self._transport.can_write_eof():
-            self._transport.write_eof()
-
-    # -- ends
-
     def fail(self, error: Exception) -> None:
         """End the request with ``error``, unless it has already failed."""
         if self._failure is None:
             self._failure = error
         self.close()
         self._wake()
-        self._make_room()
 
     def close(self) -> None:
         """Close at once."""
-        self.read_deadline = self.write_deadline = self.idle_deadline = NEVER
+        self.read_deadline = self.idle_deadline = NEVER
+        self.outgoing.end(self._failure)
         self._owner.forget(self)
         if not self._is_closed:
             self._transport.abort()
@@ -245,12 +216,10 @@ class UpstreamConnection(asyncio.Protocol):
             self._upload.cancel()
         self._release_spare()
 
-    # -- asyncio.Protocol
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep a second descriptor: it tells cheaply whether the upstream closed, and saves a last answer."""
         self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(high=_WRITE_HIGH_BYTES)
+        self.outgoing.attach(self._transport)
         if not self._is_tls:
             known = self._transport.get_extra_info("socket")
             self._spare = socket.fromfd(known.fileno(), known.family, known.type)
@@ -285,20 +254,17 @@ class UpstreamConnection(asyncio.Protocol):
             self._salvage(self._spare)
         self._is_closed = True
         self._ended(exc)
-        self._make_room()
+        self.outgoing.end(self._failure)
         self._owner.forget(self)
         self._release_spare()
 
     def pause_writing(self) -> None:
         """The upstream reads slowly."""
-        self._is_write_paused = True
+        self.outgoing.pause()
 
     def resume_writing(self) -> None:
         """The upstream reads again."""
-        self._is_write_paused = False
-        self._make_room()
-
-    # -- inside
+        self.outgoing.resume()
 
     async def _wait(self, until: float) -> None:
         self.read_deadline = until
@@ -331,27 +297,9 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             self._wake()
 
-    async def _send_body(
-        self,
-        body: AsyncIterator[bytes],
-        *,
-        is_chunked: bool,
-        trailers: Callable[[], Iterable[Field]],
-        head_s: float,
-        idle_s: float,
-    ) -> None:
+    async def _send_body(self, body: Body, *, head_s: float, idle_s: float) -> None:
         self.body_begun = True
-        async for piece in body:
-            if self._is_closed:
-                return
-            if is_chunked and piece:
-                self._transport.writelines((b"%x\r\n" % len(piece), piece, b"\r\n"))
-            else:
-                self._transport.write(piece)
-            await self._drain(idle_s)
-        if is_chunked and not self._is_closed:
-            lines = "".join(f"{name}: {value}\r\n" for name, value in trailers())
-            self._transport.write(f"0\r\n{lines}\r\n".encode("latin-1"))
+        await self.outgoing.send_body(body, idle_s=idle_s)
         if self.awaits_head:
             self._head_until = self.read_deadline = self._loop.time() + head_s
             self._owner.arm(self._head_until)
@@ -359,24 +307,6 @@ class UpstreamConnection(asyncio.Protocol):
     def _uploaded(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             self.fail(cast("Exception", error))
-
-    async def _drain(self, idle_s: float) -> None:
-        if not self._is_write_paused or self._is_closed:
-            return
-        self.write_deadline = self._loop.time() + idle_s
-        self._owner.arm(self.write_deadline)
-        self._room = self._loop.create_future()
-        try:
-            await self._room
-        finally:
-            self._room = None
-            self.write_deadline = NEVER
-        if self._failure is not None:
-            raise self._failure
-
-    def _make_room(self) -> None:
-        if self._room is not None and not self._room.done():
-            self._room.set_result(None)
 
     def _ended(self, exc: Exception | None) -> None:
         """The upstream will say nothing more."""

@@ -9,7 +9,9 @@ from gateway.errors import BodyTooLarge, ClientError, ClientGone, CoreDown, Gate
 from gateway.forward.answer import SWITCHING
 from gateway.forward.connection import UpstreamConnection
 from gateway.forward.origin import DialHold, Health, await_up
-from gateway.forward.pool import Body, UpstreamPool, UpstreamResponse
+from gateway.forward.outgoing import Body
+from gateway.forward.pool import UpstreamPool
+from gateway.forward.response import UpstreamResponse
 from gateway.forward.rewrite import allowed_trailers, answer_fields, request_head, upgrade_of
 from gateway.forward.tunnel import Tunnel
 from gateway.http.exchange import Exchange, RequestBody
@@ -56,7 +58,7 @@ class ForwardHandler:
         Raises, while the answer has not begun: BodyTooLarge, CoreDown, UpstreamTimeout, UpstreamProtocol, ClientGone
         and what the body raises. Later the connection is cut.
         """
-        link = _ClientLink()
+        link = _ClientLink(exchange.closed)
         exchange.closed.add_done_callback(link.cut)
         try:
             await self._forward(exchange, link)
@@ -171,14 +173,17 @@ class ForwardHandler:
 class _ClientLink:
     """Cancels the upstream's request when the client is gone."""
 
-    __slots__ = ("_connection", "_response")
+    __slots__ = ("_closed", "_connection", "_response")
 
-    def __init__(self) -> None:
+    def __init__(self, closed: asyncio.Future[None]) -> None:
+        self._closed = closed
         self._connection: UpstreamConnection | None = None
         self._response: UpstreamResponse | None = None
 
     def watch(self, connection: UpstreamConnection) -> None:
-        """The request is on this connection now."""
+        """The request is on this connection now. Raises: ClientGone."""
+        if self._closed.done():
+            raise ClientGone
         self._connection = connection
 
     def hand_over(self, response: UpstreamResponse) -> None:

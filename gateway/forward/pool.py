@@ -3,16 +3,16 @@
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
-from types import TracebackType
-from typing import Final, Self
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
 
 from gateway.errors import CoreDown, UpstreamProtocol, UpstreamTimeout
 from gateway.forward.answer import CONTINUE, FIRST_FINAL, SWITCHING, AnswerHead
 from gateway.forward.connection import ClosedUnanswered, UpstreamConnection
 from gateway.forward.deadlines import NEVER, DeadlineTimer
 from gateway.forward.origin import Dialer, DialHold, Origin
+from gateway.forward.outgoing import Body
+from gateway.forward.response import UpstreamResponse
 from gateway.forward.rewrite import simple_head
 from gateway.http.head import Field, Fields
 
@@ -20,22 +20,6 @@ _IDLE_KEEP_S: Final = 30.0  # an idle connection costs a descriptor at both ends
 _CALL_ANSWER_BYTES: Final = 1024 * 1024
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})  # RFC 9110 section 9.2.2
 _UPLOAD_GOES_ON: Final = range(200, 300)  # an early 2xx may be a conversation; anything else is a refusal
-
-
-def _no_trailers() -> tuple[Field, ...]:
-    return ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Body:
-    """A request body that is streamed. Its framing field must be in the head already.
-
-    ``trailers`` is asked after the last chunk, for a chunked body.
-    """
-
-    chunks: AsyncIterator[bytes]
-    is_chunked: bool = False
-    trailers: Callable[[], Iterable[Field]] = _no_trailers
 
 
 type Inform = Callable[[int, Fields], Awaitable[None]]
@@ -48,83 +32,6 @@ def may_resend(*, method: str, is_reused: bool, body_begun: bool, unsent: bool) 
     nothing, or may get it twice (RFC 9110 section 9.2.2). A streamed body cannot be had twice.
     """
     return is_reused and not body_begun and (unsent or method in _IDEMPOTENT)
-
-
-class UpstreamResponse:
-    """An answer whose head came. Close it (``async with``, ``aclose``), or take all of its content."""
-
-    __slots__ = ("_connection", "_idle_s", "_pool", "_until", "fields", "head", "status", "trailers")
-
-    def __init__(
-        self,
-        pool: "UpstreamPool",
-        connection: UpstreamConnection,
-        head: AnswerHead,
-        idle_s: float | None,
-        until: float,
-    ) -> None:
-        self._pool = pool
-        self._connection: UpstreamConnection | None = connection
-        self._idle_s = idle_s
-        self._until = until
-        self.head = head
-        self.status = head.status
-        self.fields = head.fields
-        self.trailers: tuple[Field, ...] = ()
-
-    def whole(self) -> bytes | None:
-        """The whole content if it is here already; the connection is then free for others. Else None."""
-        connection = self._connection
-        if connection is None or not connection.is_complete or connection.is_uploading:
-            return None
-        content = connection.take()
-        self._settle()
-        return content
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The content as it comes. Raises: UpstreamTimeout, UpstreamProtocol."""
-        connection = self._connection
-        while connection is not None:
-            until = self._until if self._idle_s is None else self._pool.now() + self._idle_s
-            piece = await connection.next_piece(until=until)
-            if not piece:
-                await self.aclose()
-                return
-            yield piece
-
-    @property
-    def tunnel(self) -> UpstreamConnection:
-        """The raw connection, after 101."""
-        if self._connection is None:
-            raise UpstreamProtocol(detail="the tunnel was closed")
-        return self._connection
-
-    def fail(self, error: Exception) -> None:
-        """Make whoever waits for more of the answer fail with ``error``."""
-        if self._connection is not None:
-            self._connection.fail(error)
-
-    async def aclose(self) -> None:
-        """Free the connection, or close it if the answer is not complete."""
-        connection = self._connection
-        if connection is not None:
-            await connection.stop_upload()
-            self._settle()
-
-    def _settle(self) -> None:
-        connection = self._connection
-        self._connection = None
-        if connection is not None:
-            self.trailers = connection.trailers
-            self._pool.settle(connection)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
 
 class UpstreamPool:
@@ -154,8 +61,6 @@ class UpstreamPool:
     def has_connected(self) -> bool:
         """Whether the upstream ever accepted a connection."""
         return self._dialer.has_connected
-
-    # -- requests
 
     async def request(
         self,
@@ -192,8 +97,7 @@ class UpstreamPool:
                     watch(connection)
                 connection.begin(method, data, may_upgrade=may_upgrade, head_until=until)
                 if isinstance(body, Body):
-                    connection.upload(body.chunks, is_chunked=body.is_chunked, trailers=body.trailers, head_s=head_s,
-                                      idle_s=head_s if idle_s is None else idle_s)  # fmt: skip
+                    connection.upload(body, head_s=head_s, idle_s=head_s if idle_s is None else idle_s)
                 final = await self._final_head(connection, inform)
             except ClosedUnanswered as closed:
                 await self._discard(connection)
@@ -255,8 +159,6 @@ class UpstreamPool:
             self._timer.cancel()
         await asyncio.sleep(0)  # transports close in the next turn of the loop
 
-    # -- for connections and responses
-
     def now(self) -> float:
         """The loop's clock."""
         return asyncio.get_running_loop().time()
@@ -290,8 +192,6 @@ class UpstreamPool:
         connection.idle_deadline = self.now() + _IDLE_KEEP_S
         self.arm(connection.idle_deadline)
         self._idle.append(connection)
-
-    # -- inside
 
     async def _final_head(self, connection: UpstreamConnection, inform: Inform | None) -> AnswerHead:
         while True:

@@ -61,8 +61,8 @@ class Tunnel:
     async def _client_to_upstream(self) -> None:
         while data := await self._reader.read(_READ_BYTES):
             self._moved_at = self._loop.time()
-            await self._upstream.send(data, idle_s=self._idle_s)
-        self._upstream.send_eof()
+            await self._upstream.outgoing.send(data, idle_s=self._idle_s)
+        self._upstream.outgoing.send_eof()
 
     async def _upstream_to_client(self) -> None:
         while data := await self._upstream.next_piece(until=NEVER):
