@@ -1,0 +1,1 @@
+"""Owns the database: tables, queries, migrations."""

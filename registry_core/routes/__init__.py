@@ -1,0 +1,1 @@
+"""Owns the HTTP side of the registry: paths, bodies, answers."""

@@ -1,0 +1,106 @@
+"""Owns connections and transactions: what SQLite and PostgreSQL each need to be safe and quick."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
+
+from gateway.errors import StoreError
+
+BUSY_MS: Final = 20_000  # how long a writer waits for another process (a backup, a command) to finish
+_STORE_LOCK: Final = 0x5247_5355  # any number that nobody else uses in this database
+
+
+class DatabaseDown(StoreError):
+    """The database does not answer."""
+
+    code = "database_down"
+    default_message = "The registry's database cannot be used right now. Try again in a moment."
+
+
+class Database:
+    """One engine. ``read`` is a snapshot, ``write`` one transaction that is committed at its end."""
+
+    def __init__(self, url: str) -> None:
+        self.url = make_url(url)
+        if self.url.get_backend_name() == "postgresql" and "+" not in self.url.drivername:
+            self.url = self.url.set(drivername="postgresql+psycopg")
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.engine = _sqlite_engine(self) if self.is_sqlite else _server_engine(self)
+        # SQLite has one writer at a time, and waits for it by sleeping; our own threads queue up here instead.
+        self._writer: Any = threading.RLock() if self.is_sqlite else nullcontext()
+
+    @property
+    def file(self) -> Path | None:
+        """The SQLite file."""
+        return Path(self.url.database) if self.is_sqlite and self.url.database else None
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A snapshot to read from. Raises: DatabaseDown."""
+        try:
+            with self.engine.connect() as connection:
+                yield connection
+        except OperationalError as exc:
+            raise DatabaseDown(detail=str(exc.orig)) from exc
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction: committed at the end, rolled back by an exception. Raises: DatabaseDown."""
+        try:
+            with self._writer, self.engine.connect() as bare:
+                connection = bare.execution_options(writes=True)
+                with connection.begin():
+                    yield connection
+        except OperationalError as exc:
+            raise DatabaseDown(detail=str(exc.orig)) from exc
+
+    def share_store(self, db: Connection) -> None:
+        """Within a ``write``: nobody removes stored bytes until its end. (SQLite's one writer sees to it.)"""
+        if not self.is_sqlite:
+            db.execute(text("SELECT pg_advisory_xact_lock_shared(:n)"), {"n": _STORE_LOCK})
+
+    def own_store(self, db: Connection) -> None:
+        """Within a ``write``: nobody lists stored bytes until its end, so that they can be removed."""
+        if not self.is_sqlite:
+            db.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _STORE_LOCK})
+
+    def close(self) -> None:
+        """Let go of every connection."""
+        self.engine.dispose()
+
+
+def _sqlite_engine(database: Database) -> Engine:
+    file = database.file
+    if file is not None:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    engine = create_engine(database.url, pool_size=8, max_overflow=40, pool_timeout=30)
+
+    @event.listens_for(engine, "connect")
+    def prepare(raw: Any, _record: object) -> None:
+        raw.isolation_level = None  # BEGIN is ours: the driver's own begins too late for a stable snapshot
+        for pragma in (
+            f"busy_timeout={BUSY_MS}",
+            "journal_mode=WAL",
+            "synchronous=FULL",  # an image that was confirmed is still listed after a power cut
+            "foreign_keys=ON",
+            "temp_store=MEMORY",
+        ):
+            raw.execute(f"PRAGMA {pragma}").close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A writer takes the lock at once: one that began by reading could only fail when another came first.
+        writes = connection.get_execution_options().get("writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _server_engine(database: Database) -> Engine:
+    return create_engine(database.url, pool_size=8, max_overflow=40, pool_pre_ping=True, pool_recycle=1800)

@@ -1,0 +1,187 @@
+"""Owns what every API endpoint gets and gives: a whole request, and a JSON answer or an error in the envelope.
+
+Endpoints are plain functions of ``(Registry, Call)``; they run in a worker thread, for the database blocks.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.errors import BadForm, BodyTooLarge, GatewayError
+from registry_core.policy import Actor
+from registry_core.registry import Registry
+from registry_core.service import identity, places
+
+log = logging.getLogger(__name__)
+
+# _multipart_complete with 10,000 parts is 0.6 MB; nothing else comes near.
+MOST_BODY_BYTES: Final = 2 << 20
+_SERVER_ERROR: Final = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """``body`` is sent as JSON; None sends nothing."""
+
+    body: Any = None
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Call:
+    """One request, its body read."""
+
+    def __init__(self, request: Request, body: bytes) -> None:
+        self.method: str = request.method
+        self.path: str = request.url.path
+        self.headers: Headers = request.headers
+        self.params: Mapping[str, str] = request.path_params
+        self.body = body
+        self._query_string: bytes = request.scope["query_string"]
+        self._peer = request.client.host if request.client else ""
+
+    @cached_property
+    def query(self) -> Mapping[str, str]:
+        """The query's first value of each name. Singularity 3.7.0 escapes the whole query: ``?arch%3Damd64``."""
+        found: dict[str, str] = {}
+        for name, value in parse_qsl(self._query_string.decode("latin-1"), keep_blank_values=True):
+            if not value and "=" in name:
+                name, _, value = name.partition("=")  # noqa: PLW2901
+            found.setdefault(name, value)
+        return found
+
+    @property
+    def target(self) -> str:
+        """Path and query as they came."""
+        query = self._query_string.decode("latin-1")
+        return f"{self.path}?{query}" if query else self.path
+
+    @property
+    def arch(self) -> str:
+        """The architecture that is asked for, or ""."""
+        return self.query.get("arch", "").strip().lower()
+
+    @cached_property
+    def json(self) -> Mapping[str, Any]:
+        """The body's object with its names in lower case; clients send it without a Content-Type.
+
+        Raises: BadForm.
+        """
+        if not self.body.strip():
+            return {}
+        try:
+            value = json.loads(self.body)
+        except (ValueError, RecursionError) as exc:
+            raise BadForm("The body is not JSON.") from exc
+        if not isinstance(value, dict):
+            raise BadForm("The body must be a JSON object.")
+        return {str(name).lower(): item for name, item in value.items()}
+
+    def text(self, name: str) -> str:
+        """A text of the body; "" if it is missing. Raises: BadForm."""
+        value = self.json.get(name, "")
+        if value is None:
+            return ""
+        if not isinstance(value, str):
+            raise BadForm(f"The field '{name}' must be a text.")
+        return value
+
+    def number(self, name: str) -> int:
+        """A whole number of the body; 0 if it is missing. Raises: BadForm."""
+        value = self.json.get(name, 0)
+        if value is None:
+            return 0
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise BadForm(f"The field '{name}' must be a whole number.")
+        return value
+
+    def flag(self, name: str) -> bool | None:
+        """A truth value of the body; None if it is missing. Raises: BadForm."""
+        value = self.json.get(name)
+        if value is not None and not isinstance(value, bool):
+            raise BadForm(f"The field '{name}' must be true or false.")
+        return value
+
+    def id_param(self, name: str) -> int:
+        """An id in the path. Raises: NotFound."""
+        return places.parse_id(self.params[name])
+
+    @property
+    def client(self) -> str:
+        """The client's address: the gateway vouches for it."""
+        return self.headers.get("x-real-ip", "") or self._peer
+
+    def actor(self, registry: Registry) -> Actor | None:
+        """Who asks. A browser session must send its CSRF token with everything that changes something.
+
+        Raises: Unauthorized, Forbidden.
+        """
+        actor = identity.authenticate(
+            registry,
+            authorization=self.headers.get("authorization", ""),
+            cookie=self.headers.get("cookie", ""),
+        )
+        if self.method not in {"GET", "HEAD"}:
+            identity.check_csrf(actor, self.headers.get("x-csrf-token", ""))
+        return actor
+
+
+type Endpoint = Callable[[Registry, Call], Answer]
+
+
+def api_route(registry: Registry, path: str, methods: Mapping[str, Endpoint]) -> Route:
+    """A route whose endpoint depends on the method."""
+
+    async def answer(request: Request) -> Response:
+        method = "GET" if request.method == "HEAD" and "HEAD" not in methods else request.method
+        body = await read_body(request) if method not in {"GET", "HEAD"} else b""
+        return respond(await run_in_threadpool(methods[method], registry, Call(request, body)))
+
+    return Route(path, answer, methods=list(methods))
+
+
+async def read_body(request: Request, *, most: int = MOST_BODY_BYTES) -> bytes:
+    """The whole body. Raises: BodyTooLarge."""
+    parts: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > most:
+            raise BodyTooLarge(f"The body of this call may have at most {most} bytes.")
+        parts.append(chunk)
+    return b"".join(parts)
+
+
+def respond(answer: Answer) -> Response:
+    """The answer's bytes."""
+    headers = {"cache-control": "no-store", **answer.headers}
+    if answer.body is None:
+        return Response(status_code=answer.status, headers=headers)
+    content = json.dumps(answer.body, ensure_ascii=False, separators=(",", ":")).encode()
+    return Response(content, answer.status, headers, "application/json")
+
+
+def respond_error(error: GatewayError, request_id: str) -> Response:
+    """The envelope that real clients read."""
+    headers = dict(error.headers)
+    if error.retry_after_s is not None:
+        headers["retry-after"] = str(error.retry_after_s)
+    if error.status >= _SERVER_ERROR:
+        log.error("%s %s: %s", request_id, error.code, error)
+    body = {"error": {"code": error.status, "message": error.message}, "request_id": request_id}
+    return respond(Answer(status=error.status, body=body, headers=headers))
+
+
+def data(value: Any, *, status: int = 200) -> Answer:
+    """An answer in the success envelope."""
+    return Answer(status=status, body={"data": value})

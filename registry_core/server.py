@@ -1,0 +1,74 @@
+"""Owns the listening socket and the server process of the registry core."""
+
+import logging
+import secrets
+import signal
+import socket
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+
+from registry_core.app import build_app
+from registry_core.registry import Registry
+
+_BACKLOG: Final = 1024
+_DRAIN_S: Final = 20
+
+
+def bind_unix(path: Path) -> socket.socket:
+    """Listen at ``path``: bound under another name and renamed, so that an older core's socket gives way at once.
+
+    That older process must not remove the name when it ends; it has the file no longer.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.parent.chmod(0o700)
+    fresh = path.with_name(f".{secrets.token_hex(4)}.sock")
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(str(fresh))
+        listener.listen(_BACKLOG)
+        fresh.chmod(0o600)
+        fresh.replace(path)
+    except BaseException:
+        listener.close()
+        fresh.unlink(missing_ok=True)
+        raise
+    return listener
+
+
+def bind_tcp(address: str) -> socket.socket:
+    """Listen at ``HOST:PORT``."""
+    host, _, port = address.rpartition(":")
+    return socket.create_server((host.strip("[]"), int(port)), backlog=_BACKLOG)
+
+
+def serve(registry: Registry, listener: socket.socket) -> None:
+    """Serve until SIGTERM, then finish what runs."""
+    config = uvicorn.Config(
+        build_app(registry),
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        access_log=False,  # the gateway writes it
+        server_header=False,
+        proxy_headers=False,
+        log_config=None,
+        timeout_keep_alive=120,  # longer than the gateway keeps a connection, so that it never meets a closed one
+        timeout_graceful_shutdown=_DRAIN_S,
+    )
+    # uvicorn sends itself the signal again when all is finished; that end is a good one, exit code 0.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def configure_logging(*, level: str, form: str) -> None:
+    """One line per event on standard error, in the form that the gateway uses."""
+    line = "%(asctime)s %(levelname)s core %(name)s %(message)s"
+    if form == "json":
+        line = (
+            '{"time":"%(asctime)s","level":"%(levelname)s","logger":"core.%(name)s","message":"%(message)s"}'
+        )
+    logging.basicConfig(level=level.upper(), format=line)
+    logging.getLogger("uvicorn").setLevel(max(logging.WARNING, logging.getLogger().level))

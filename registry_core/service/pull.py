@@ -1,0 +1,79 @@
+"""Owns finding images and handing out links to their bytes."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from gateway.contract import BLOB_PREFIX, BlobLink, seal
+from gateway.errors import NotFound
+from gateway.store.keys import blob_key
+from registry_core.model import Container, Image, Place
+from registry_core.names import DEFAULT_ARCH, ImageRef
+from registry_core.policy import Actor
+from registry_core.registry import Registry
+from registry_core.repo import catalog, images
+from registry_core.service import places
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundImage:
+    """An image with its place and every tag that names it. ``tag`` is the one it was found by, or ""."""
+
+    place: Place
+    image: Image
+    tags: tuple[str, ...]
+    tag: str
+
+
+def find_image(
+    registry: Registry, actor: Actor | None, ref: ImageRef, *, arch: str = "", uploaded_only: bool = False
+) -> FoundImage:
+    """The image that ``ref`` names for an architecture ("" = whichever it has, amd64 first).
+
+    An image without bytes is shown to those who may push them. Raises: NotFound, Unauthorized.
+    """
+    with registry.database.read() as db:
+        place = catalog.place_by_names(db, actor, ref.entity, ref.collection, ref.container)
+        granted = places.require(registry, actor, place, "pull")
+        if place.container is None:
+            raise NotFound(f"There is no container {ref.entity}/{ref.collection}/{ref.container}.")
+        image = _image_in(db, place.container, ref, arch)
+        if image is None or not (image.uploaded or (granted.push and not uploaded_only)):
+            for_arch = f" for {arch}" if arch and not ref.sha256 else ""
+            raise NotFound(f"There is no image {ref}{for_arch}.")
+        tags = images.tag_names(db, image.id)
+    return FoundImage(place=place, image=image, tags=tuple(tags), tag=ref.tag)
+
+
+def _image_in(db: Connection, container: Container, ref: ImageRef, arch: str) -> Image | None:
+    if ref.sha256:
+        return images.by_digest(db, container.id, ref.sha256)
+    found = images.by_tag(db, container.id, ref.tag)
+    if arch:
+        return found.get(arch)
+    return found.get(DEFAULT_ARCH) or next(iter(found.values()), None)
+
+
+def link_to_bytes(registry: Registry, found: FoundImage, *, counted: bool) -> str:
+    """A URL that reads the image until it expires; ``counted`` = somebody pulls, and not only looks."""
+    entity, collection, container = places.whole(found.place)
+    image = found.image
+    if counted:
+        registry.downloads.add(image.id)
+    label = found.tag or f"sha256.{image.sha256[:12]}"
+    link = BlobLink(
+        key=blob_key(entity.name, collection.name, container.name, image.sha256),
+        sha256=image.sha256,
+        size=image.size,
+        filename=f"{container.name}_{label}.sif",
+        expires=registry.now + int(registry.settings.registry.link_s),
+    )
+    return registry.url(BLOB_PREFIX + seal(registry.secret, link))
+
+
+def write_downloads(registry: Registry) -> None:
+    """Put the downloads counted so far into the database."""
+    counted = registry.downloads.take()
+    if counted:
+        with registry.database.write() as db:
+            images.count_downloads(db, counted)
