@@ -1,0 +1,48 @@
+"""Owns the registry that the contract tests run against, once on each database."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.core import Core, open_core
+from tests.support.postgres import PostgresServer, running_postgres
+
+type OpenCore = Callable[..., Core]
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One server for all tests; each gets a database of its own."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def new_core(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenCore]:
+    """Opens registries whose settings the test chooses."""
+    opened: list[Core] = []
+    url = ""
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgres").new_database()
+
+    def make(**settings: Any) -> Core:
+        core = partial(open_core, tmp_path, database_url=url)(**settings)
+        opened.append(core)
+        return core
+
+    yield make
+    for core in opened:
+        core.registry.database.close()
+
+
+@pytest.fixture
+def core(new_core: OpenCore) -> Core:
+    """A registry with three users: alice and bob, and root, who administers it."""
+    made = new_core()
+    made.add_user("alice")
+    made.add_user("bob")
+    made.add_user("root", scope="admin", admin=True)
+    return made
