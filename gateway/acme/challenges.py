@@ -21,8 +21,8 @@ class Challenges:
     """The open challenges of one data folder."""
 
     def __init__(self, data_dir: Path) -> None:
-        self._http = data_dir / "acme" / "challenges" / "http"
-        self._alpn = data_dir / "acme" / "challenges" / "alpn"
+        self._http = data_dir / "acme" / "challenges"
+        self._alpn = data_dir / "acme" / "tls-challenges"  # holds keys: never under what http hands out
 
     def http_answer(self, token: str) -> bytes | None:
         """The body for ``GET /.well-known/acme-challenge/TOKEN``; None = 404."""

@@ -45,11 +45,12 @@ def running_pebble(
     environment: Mapping[str, str] | None = None,
     wants_eab: bool = False,
     days: int = 90,
+    api_port: int = 0,
 ) -> Iterator[Pebble]:
     """A strict Pebble on loopback, for which every name leads to 127.0.0.1 and the ports given."""
     folder.mkdir(parents=True, exist_ok=True)
     ensure_leaf(folder, [])
-    api, management, dns, dns_management = (free_port() for _ in range(4))
+    api, management, dns, dns_management = api_port or free_port(), *(free_port() for _ in range(3))
     settings: dict[str, object] = {
         "listenAddress": f"127.0.0.1:{api}",
         "managementListenAddress": f"127.0.0.1:{management}",
