@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from gateway.contract import load_secret
-from gateway.core_health import probe_of
+from gateway.contract import COMMITS_PATH, load_secret
+from gateway.core_health import call_status, probe_of
 from gateway.errors import GatewayError
 from gateway.maintenance import MaintenanceSwitch, page_file
 from gateway.settings import Settings
@@ -36,6 +36,7 @@ _THIRD_PARTY: Final = re.compile(
 )
 _OLDEST_CLOCK_S: Final = 1_735_689_600  # 2025-01-01: this program is younger
 _ANSWER_S: Final = 3.0
+_BAD_REQUEST: Final = 400
 
 
 class Level(StrEnum):
@@ -135,6 +136,7 @@ def inspect_data_folder(settings: Settings) -> Iterator[Finding]:
     probe = folder / f".check-{secrets.token_hex(8)}"
     try:
         probe.write_bytes(b"x")
+        probe.unlink()
     except OSError as exc:
         yield _fail(
             "data folder",
@@ -142,8 +144,6 @@ def inspect_data_folder(settings: Settings) -> Iterator[Finding]:
             f"chown it to the user that runs the gateway (this is uid {os.geteuid()})",
         )
         return
-    finally:
-        probe.unlink(missing_ok=True)
     free = shutil.disk_usage(folder).free
     text = f"{folder.absolute()}, {free / 1e9:.1f} GB free"
     if folder.stat().st_mode & 0o007:
@@ -335,7 +335,7 @@ def inspect_core(settings: Settings) -> Iterator[Finding]:
     url = settings.core.url or f"unix:{settings.core_socket.absolute()}"
     try:
         secret = load_secret(settings.secret_file)
-        is_well = asyncio.run(_probe(url, secret))
+        is_well, is_trusted = asyncio.run(_probe(url, secret))
     except FileNotFoundError:
         yield _fail("core", f"{url}: no socket", "start it, or correct core.url")
     except (OSError, EOFError, ValueError, TimeoutError) as exc:
@@ -346,17 +346,23 @@ def inspect_core(settings: Settings) -> Iterator[Finding]:
                 "core", f"{url} does not answer: {exc!r}", "see the log of the core ('registry serve')"
             )
     else:
-        if is_well:
-            yield _ok("core", f"{url} answers")
-        else:
+        if not is_well:
+            yield _fail("core", f"{url} answers, but not well", "see the log of the core ('registry serve')")
+        elif not is_trusted:
             yield _fail(
-                "core", f"{url} answers, but not well", "is core.secret_file the same file on both sides?"
+                "core",
+                f"{url} does not accept our signature",
+                "core.secret_file must hold the same secret on both sides, and their clocks must agree",
             )
+        else:
+            yield _ok("core", f"{url} answers and shares our secret")
 
 
-async def _probe(url: str, secret: bytes) -> bool:
+async def _probe(url: str, secret: bytes) -> tuple[bool, bool]:
+    """Whether it is well, and whether it accepts our signature: an empty commit is then a bad one, not unknown."""
     async with asyncio.timeout(_ANSWER_S):
-        return await probe_of(url, secret)()
+        is_well = await probe_of(url, secret)()
+        return is_well, await call_status(url, secret, "POST", COMMITS_PATH, b"{}") == _BAD_REQUEST
 
 
 def inspect_maintenance(settings: Settings) -> Iterator[Finding]:

@@ -104,7 +104,7 @@ class CoreApi:
                 gives_up_when_down=self._health.is_up,
             )
         except CoreRefused as exc:
-            if exc.status in _NOT_ABOUT_THE_COMMIT:
+            if exc.status in _NOT_ABOUT_THE_COMMIT or _is_for_strangers(exc):
                 raise UpstreamError(
                     detail=f"the core cannot take commits: {exc.status} {exc.message}"
                 ) from exc
@@ -139,6 +139,11 @@ class CoreApi:
             status, head, content = await answer
         self._health.note_alive()
         return _read_answer(status, head, content)
+
+
+def _is_for_strangers(refusal: CoreRefused) -> bool:
+    """Whether it is the answer to a call whose signature the core does not accept (another secret, a wrong clock)."""
+    return refusal.status == NotFound.status and refusal.message == NotFound.default_message
 
 
 async def _race[T](call: Coroutine[Any, Any, T], down: asyncio.Future[None]) -> T:

@@ -19,6 +19,7 @@ PROBE_TIMEOUT_S: Final = 2.0
 SILENCE_S: Final = 0.7  # down after this long without a byte although a probe asks: page within a second
 CALLBACK_S: Final = 5.0  # longest that callbacks may hold back the first requests after a return
 _HEAD_LIMIT: Final = 64 * 1024
+_OK: Final = 200
 
 
 class CoreState(StrEnum):
@@ -266,18 +267,27 @@ def probe_of(url: str, secret: bytes) -> Probe:
     """A probe of the core at ``unix:/path`` or ``http://HOST:PORT``, by a connection of its own each time."""
 
     async def probe() -> bool:
-        reader, writer = await _dial(url)
-        with _aborting(writer):
-            signature = sign_call(secret, "GET", HEALTH_PATH, b"", time.time())
-            lines = [f"GET {HEALTH_PATH} HTTP/1.1", "host: core", "connection: close"]
-            lines += [f"{name}: {value}" for name, value in signature]
-            writer.write("\r\n".join((*lines, "", "")).encode())
-            version, _, rest = (await reader.readline()).partition(b" ")
-            if not version.startswith(b"HTTP/1."):
-                raise EOFError("no HTTP answer")
-            return rest.startswith(b"200")
+        return await call_status(url, secret, "GET", HEALTH_PATH) == _OK
 
     return probe
+
+
+async def call_status(url: str, secret: bytes, method: str, target: str, body: bytes = b"") -> int:
+    """The status of one signed call. Raises: OSError, EOFError, ValueError when it is not answered in HTTP."""
+    reader, writer = await _dial(url)
+    with _aborting(writer):
+        lines = [
+            f"{method} {target} HTTP/1.1",
+            "host: core",
+            "connection: close",
+            f"content-length: {len(body)}",
+        ]
+        lines += [f"{name}: {value}" for name, value in sign_call(secret, method, target, body, time.time())]
+        writer.write("\r\n".join((*lines, "", "")).encode() + body)
+        version, _, rest = (await reader.readline()).partition(b" ")
+        if not version.startswith(b"HTTP/1."):
+            raise EOFError("no HTTP answer")
+        return int(rest[:3])
 
 
 async def _dial(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

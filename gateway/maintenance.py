@@ -2,6 +2,7 @@
 
 import dataclasses
 import html
+import importlib.metadata
 import ipaddress
 import json
 import os
@@ -12,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import formatdate
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
@@ -193,19 +195,22 @@ def static_api_reply(path: str, settings: Settings) -> Reply | None:
     """The two answers without which clients report nonsense or fall back to an older protocol; None for others."""
     match _SLASHES.sub("/", path):
         case "/assets/config/config.prod.json":
-            url = settings.public_url
-            return json_reply(
-                200,
-                {
-                    "libraryAPI": {"uri": url},
-                    "keystoreAPI": {"uri": settings.registry.keyserver},
-                    "tokenAPI": {"uri": url},
-                },
-            )
+            here = {"uri": settings.public_url}
+            keys = {"uri": settings.registry.keyserver or settings.public_url}
+            return json_reply(200, {"libraryAPI": here, "tokenAPI": here, "keystoreAPI": keys})
         case "/version":
-            return json_reply(200, {"data": {"version": API_VERSION, "apiVersion": API_VERSION}})
+            return json_reply(200, {"data": {"version": f"v{own_version()}", "apiVersion": API_VERSION}})
         case _:
             return None
+
+
+@cache
+def own_version() -> str:
+    """The version of this program."""
+    try:
+        return importlib.metadata.version("sregistry-gateway")
+    except importlib.metadata.PackageNotFoundError:
+        return "0.0.0"
 
 
 class MaintenanceAnswers:
