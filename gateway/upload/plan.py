@@ -1,0 +1,181 @@
+"""Owns what becomes of each part of a form on an upload route: passed, replaced by fields, or dropped.
+
+Pure. A plan is made once from its route; ``rewritten.py`` applies it to one form.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.http.head import RequestHead
+from gateway.settings_routes import Route
+from gateway.template import DIGEST_VARIABLES, Template, is_request_variable, parse_template
+from gateway.upload.form import FormLimits, PartBegin
+
+# Longer names are never passed: no form of this world has them, and every pattern is tried on each name.
+NAME_MAX_CHARS: Final = 512
+# PHP makes one name of `file.path`, `file path`, `file[path` and `file_path`.
+_ALIKE: Final = str.maketrans({" ": "_", ".": "_", "[": "_"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredFile:
+    """A file that lies in the route's store. ``digests`` maps names of ``template.DIGESTS`` to lower-case hex."""
+
+    path: str
+    size: int
+    digests: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generated:
+    """One field to send for each file. ``reserved`` matches the names that it can make, None if it could be any.
+
+    ``reserved_alike`` is for fields that carry a path, which a backend trusts: the same for every spelling that
+    some backend takes for the same name.
+    """
+
+    name: Template
+    value: Template
+    reserved: re.Pattern[str] | None
+    reserved_alike: re.Pattern[str] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadPlan:
+    """What a route does with a form.
+
+    digests: what must be computed for each file.
+    request_variables: what must be known of the request.
+    """
+
+    generated: tuple[Generated, ...]
+    patterns: tuple[re.Pattern[str], ...]
+    digests: frozenset[str]
+    request_variables: frozenset[str]
+    tame_arrays: bool
+    max_output_bytes: int
+    limits: FormLimits
+
+    def passes(self, name: str) -> bool:
+        """Whether a plain field of this name is sent on: allowed by a pattern, and no name that we generate."""
+        if len(name) > NAME_MAX_CHARS or not any(pattern.search(name) for pattern in self.patterns):
+            return False
+        return not any(_is_reserved(name, field) for field in self.generated)
+
+    def field_name(self, part: PartBegin) -> str:
+        """The field name of a file, tamed if the route says so."""
+        if self.tame_arrays and part.name.endswith("[]") and len(part.name) > len("[]"):
+            return part.name[: -len("[]")]
+        return part.name
+
+    def rivals(self, name: str, field: Generated) -> bool:
+        """Whether ``name``, made by ``field``, could be taken for the name of another generated field."""
+        return any(other is not field and _is_reserved(name, other) for other in self.generated)
+
+
+def make_plan(route: Route) -> UploadPlan:
+    """The plan of an upload route, whose settings are valid."""
+    generated = [_generate(*pair, aggregate=False) for pair in route.set_templates.items()]
+    generated += [_generate(*pair, aggregate=True) for pair in route.aggregate_templates.items()]
+    variables = frozenset[str]().union(*(field.name.variables | field.value.variables for field in generated))
+    return UploadPlan(
+        generated=tuple(generated),
+        patterns=tuple(re.compile(pattern) for pattern in route.pass_fields),
+        digests=frozenset(DIGEST_VARIABLES[name] for name in variables if name in DIGEST_VARIABLES),
+        request_variables=frozenset(name for name in variables if is_request_variable(name)),
+        tame_arrays=route.tame_arrays,
+        max_output_bytes=route.max_output_bytes,
+        limits=FormLimits(
+            fields=route.max_fields,
+            files=route.max_files,
+            field_bytes=route.max_field_bytes,
+            header_bytes=route.max_part_header_bytes,
+            total_bytes=route.max_total_bytes,
+        ),
+    )
+
+
+def must_remove(route: Route, *, status: int | None) -> bool:
+    """Whether a form's files are removed in the end. ``status`` is the backend's, None if it never got the form.
+
+    A client that went away changes nothing: the backend may have taken the file over already.
+    """
+    return status is None or route.removes_on(status)
+
+
+def alike(name: str) -> str:
+    """One spelling for all names that some backend takes for the same."""
+    return name.translate(_ALIKE).lower()
+
+
+def file_values(plan: UploadPlan, part: PartBegin, stored: StoredFile, *, number: int) -> dict[str, str]:
+    """The variables of one stored file. ``number`` counts the form's files from 1."""
+    values = {
+        "upload_field_name": plan.field_name(part),
+        "upload_file_name": part.filename or "",
+        "upload_content_type": part.content_type or "",
+        "upload_tmp_path": stored.path,
+        "upload_file_number": str(number),
+        "upload_content_range": f"bytes 0-{stored.size - 1}/{stored.size}" if stored.size else "bytes */0",
+        "upload_file_size": str(stored.size),
+    }
+    for variable, digest in DIGEST_VARIABLES.items():
+        if digest in stored.digests:
+            value = stored.digests[digest]
+            values[variable] = value.upper() if variable.endswith("_uc") else value
+    return values
+
+
+def request_values(
+    plan: UploadPlan, head: RequestHead, *, client: str, scheme: str, request_id: str
+) -> dict[str, str]:
+    """The variables of the request that the plan needs."""
+    plain = {
+        "remote_addr": client,
+        "request_id": request_id,
+        "request_method": head.method,
+        "request_uri": head.target,
+        "uri": head.path,
+        "args": head.query,
+        "host": head.host,
+        "scheme": scheme,
+    }
+    return {
+        name: plain[name] if name in plain else _sent_value(name, head) for name in plan.request_variables
+    }
+
+
+def _sent_value(variable: str, head: RequestHead) -> str:
+    kind, _, name = variable.partition("_")
+    if kind == "http":
+        sent = head.fields.get(name.replace("_", "-").lower())
+        return sent.encode("latin-1", "replace").decode("utf-8", "replace")
+    for pair in head.query.split("&"):
+        key, _, value = pair.partition("=")
+        if key == name:
+            return value
+    return ""
+
+
+def _generate(name: str, value: str, *, aggregate: bool) -> Generated:
+    template = parse_template(name, aggregate=False)
+    filled = parse_template(value, aggregate=aggregate)
+    reserved = reserved_alike = None
+    if template.has_text:
+        reserved = _pattern(template, re.escape)
+        if "upload_tmp_path" in filled.variables:
+            reserved_alike = _pattern(template, lambda text: re.escape(alike(text)))
+    return Generated(name=template, value=filled, reserved=reserved, reserved_alike=reserved_alike)
+
+
+def _pattern(template: Template, escape: Callable[[str], str]) -> re.Pattern[str]:
+    pieces = (escape(piece) if isinstance(piece, str) else ".*" for piece in template.pieces)
+    return re.compile("".join(pieces), re.DOTALL)
+
+
+def _is_reserved(name: str, field: Generated) -> bool:
+    if field.reserved_alike and field.reserved_alike.fullmatch(alike(name)):
+        return True
+    return bool(field.reserved and field.reserved.fullmatch(name))

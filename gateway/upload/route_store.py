@@ -1,0 +1,164 @@
+"""Owns the folder of an upload route: files that a backend takes over by their path.
+
+What lies under the folder:
+
+``.incoming/``
+    files on their way in, private. A file leaves it only when it is whole, so a backend never sees half a file.
+``a/bc/NAME``
+    whole files, in hashed sub-folders that are made when they are needed. NAME is random: no client can guess it,
+    no client's value is ever part of a path, and no name is used twice.
+"""
+
+import os
+import secrets
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from gateway.store.base import SealedBlob
+from gateway.store.disk_staging import DiskWriter, Staging
+from gateway.store.syscalls import DiskFaults
+
+INCOMING: Final = ".incoming"
+_NAME_BYTES: Final = 16
+
+
+class RouteStore:
+    """Files of one route. Blocking, for worker threads, like a ``BlobStore``; one writer belongs to one thread."""
+
+    def __init__(
+        self, folder: Path, *, levels: tuple[int, ...], access: int, reserve_bytes: int, fsync: bool
+    ) -> None:
+        self._folder = folder.absolute()
+        self._levels = levels
+        self._access = access
+        # Whoever may read the files must reach them; whoever may write them may also move them away.
+        self._folder_mode: Final = 0o700 | (access & 0o044) >> 2 | (access & 0o022) | (access & 0o022) >> 1
+        self._fsync = fsync
+        self._staging = Staging(self._folder / INCOMING, reserve_bytes=reserve_bytes, fsync=fsync)
+
+    def create(self, staged: str, *, size_hint: int | None) -> "RouteWriter":
+        """Begin a file. ``staged`` is its new, unguessable name: take one from ``new_name``.
+
+        Raises: StoreFull, StoreDown.
+        """
+        with DiskFaults("make a route's store"):
+            self._make_folders(self._folder)
+        return RouteWriter(self, self._staging.create(staged, size_hint=size_hint))
+
+    def path_of(self, name: str) -> Path:
+        """Where a whole file of this name lies: absolute, as ``$upload_tmp_path`` tells the backend."""
+        folder, end = self._folder, len(name)
+        for level in self._levels:
+            folder /= name[end - level : end]
+            end -= level
+        return folder / name
+
+    def publish(self, name: str) -> Path:
+        """Move a sealed file to where the backend finds it. Raises: StoreFull, StoreDown."""
+        target = self.path_of(name)
+        with DiskFaults("hand a file to the backend"):
+            self._make_folders(target.parent)
+            source = self._folder / INCOMING / name
+            source.chmod(self._access)
+            os.link(source, target)  # unlike a rename it never replaces a file
+            source.unlink()
+            if self._fsync:
+                _flush_folder(target.parent)
+        self._staging.let_go(name)
+        return target
+
+    def remove(self, name: str) -> None:
+        """Remove a whole file, if the backend has not taken it. Never raises."""
+        with suppress(OSError):
+            self.path_of(name).unlink()
+
+    def sweep(self, *, older_than_s: float) -> int:
+        """Remove what dead processes left behind, and whole files older than this (0 = none); returns how many.
+
+        Raises: StoreDown.
+        """
+        removed = self._staging.sweep(parts_older_than_s=0)
+        if older_than_s:
+            before = time.time() - older_than_s
+            with DiskFaults("sweep a route's store"):
+                for path in self._whole_files():
+                    with suppress(FileNotFoundError):
+                        if path.lstat().st_mtime < before:
+                            path.unlink()
+                            removed += 1
+        return removed
+
+    def _make_folders(self, folder: Path) -> None:
+        if folder.is_dir():
+            return
+        if folder != self._folder:
+            self._make_folders(folder.parent)
+        try:
+            folder.mkdir(mode=0o700, parents=folder == self._folder)
+        except FileExistsError:
+            return  # another upload was faster
+        folder.chmod(self._folder_mode)
+        if self._fsync:
+            _flush_folder(folder.parent)
+
+    def _whole_files(self) -> Iterator[Path]:
+        for folder, folders, names in self._folder.walk():
+            if INCOMING in folders:
+                folders.remove(INCOMING)
+            depth = len(folder.relative_to(self._folder).parts)
+            if depth < len(self._levels):
+                continue
+            for name in names:
+                if self.path_of(name) == folder / name and _is_ours(folder / name):
+                    yield folder / name
+
+
+class RouteWriter:
+    """One file on its way in. Leaving without ``seal`` must end in ``discard``."""
+
+    def __init__(self, store: RouteStore, writer: DiskWriter) -> None:
+        self._store = store
+        self._writer = writer
+
+    @property
+    def staged(self) -> str:
+        """The file's name."""
+        return self._writer.staged
+
+    def write(self, data: memoryview | bytes) -> None:
+        """Append. Raises: StoreFull, StoreDown."""
+        self._writer.write(data)
+
+    def seal(self) -> SealedBlob:
+        """Make it durable and let the backend see it, at ``path_of(staged)``. Raises: StoreFull, StoreDown."""
+        sealed = self._writer.seal()
+        self._store.publish(sealed.staged)
+        return sealed
+
+    def discard(self) -> None:
+        """Remove every trace, also after ``seal``. Never raises; may be called twice."""
+        self._writer.discard()
+        self._store.remove(self.staged)
+
+
+def new_name() -> str:
+    """A name that nobody can guess and that was never used."""
+    return secrets.token_hex(_NAME_BYTES)
+
+
+def _is_ours(path: Path) -> bool:
+    name = path.name
+    is_name = len(name) == 2 * _NAME_BYTES and not set(name) - set("0123456789abcdef")
+    return is_name and stat.S_ISREG(path.lstat().st_mode)
+
+
+def _flush_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
