@@ -20,7 +20,7 @@ from gateway.store.base import BlobStat, SealedBlob, StagedUpload
 from gateway.store.disk_blobs import FOLDER_MODE, Blobs
 from gateway.store.disk_staging import DiskPartsWriter, DiskWriter, Staging
 from gateway.store.keys import check_digest
-from gateway.store.syscalls import disk_faults
+from gateway.store.syscalls import DiskFaults
 
 _PROBE: Final = b"gateway check\n"
 
@@ -60,47 +60,47 @@ class DiskStore:
         Raises: BlobMissing, StoreFull, StoreDown.
         """
         check_digest(sha256, key=key)
-        with disk_faults(f"place {key}"):
-            staged = self._staging.find(sealed.staged)
-            new = self._blobs.place(staged, size=sealed.size, sha256=sha256, key=key)
+        paths = self._staging.paths(sealed.staged)
+        with DiskFaults(f"place {key}"):
+            new = self._blobs.place(paths, size=sealed.size, sha256=sha256, key=key)
         self._staging.discard(sealed.staged)
         return new
 
     def link(self, *, sha256: str, key: str) -> bool:
         """Give stored bytes one more key; False if there are none. Raises: StoreFull, StoreDown."""
         check_digest(sha256, key=key)
-        with disk_faults(f"link {key}"):
+        with DiskFaults(f"link {key}"):
             return self._blobs.link(sha256=sha256, key=key)
 
     def has(self, sha256: str) -> bool:
         """Raises: StoreDown."""
         check_digest(sha256)
-        with disk_faults("look for bytes"):
+        with DiskFaults("look for bytes"):
             return self._blobs.has(sha256)
 
     def stat(self, key: str) -> BlobStat:
         """Raises: BlobMissing, StoreDown."""
-        with disk_faults(f"stat {key}"):
+        with DiskFaults(f"stat {key}"):
             return self._blobs.stat(key)
 
     def open(self, key: str, *, offset: int = 0, length: int | None = None) -> BinaryIO:
         """A plain, unbuffered file at ``offset``. Raises: BlobMissing, StoreDown."""
-        with disk_faults(f"open {key}"):
+        with DiskFaults(f"open {key}"):
             return self._blobs.open(key, offset=offset, length=length)
 
     def delete(self, key: str) -> None:
         """Forget the key, and folders that it leaves empty. Raises: StoreDown."""
-        with disk_faults(f"delete {key}"):
+        with DiskFaults(f"delete {key}"):
             self._blobs.delete(key)
 
     def keys(self) -> Iterator[str]:
         """Raises: StoreDown."""
-        with disk_faults("list keys"):
+        with DiskFaults("list keys"):
             yield from self._blobs.keys()
 
     def collect(self, *, older_than_s: float, dry_run: bool) -> int:
         """Remove bytes that no key names; returns how many bytes that (would) free. Raises: StoreDown."""
-        with disk_faults("collect"):
+        with DiskFaults("collect"):
             return self._blobs.collect(older_than_s=older_than_s, dry_run=dry_run)
 
     def uploads(self) -> Iterator[StagedUpload]:
@@ -119,10 +119,10 @@ class DiskStore:
         try:
             writer.write(_PROBE)
             writer.seal()
-            with disk_faults("link within the store (is it one file system, and does it have hard links?)"):
+            with DiskFaults("link within the store (is it one file system, and does it have hard links?)"):
                 for path in shared:
                     path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-                    os.link(self._staging.folder / probe, path)
+                    os.link(self._staging.paths(probe)[0], path)
         finally:
             writer.discard()
             for path in shared:

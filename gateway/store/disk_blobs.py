@@ -32,17 +32,19 @@ class Blobs:
     def __init__(self, root: Path, *, fsync: bool) -> None:
         self.objects = root / "objects" / "sha256"
         self.names = root / "blobs"
+        # As text for the paths of every upload: a Path costs more than the system call.
+        self._objects = str(self.objects)
+        self._names = str(self.names)
         self._fsync = fsync
 
-    def place(self, staged: Path | None, *, size: int, sha256: str, key: str) -> bool:
-        """Link staged bytes to their digest, and the key to the digest. ``staged`` stays for the caller to remove.
+    def place(self, staged: tuple[str, ...], *, size: int, sha256: str, key: str) -> bool:
+        """Link staged bytes to their digest, and the key to the digest. ``staged`` is where they may be, and stays.
 
         Both links are made before either folder is flushed: the second flush finds little left to do.
         Raises: BlobMissing, OSError.
         """
         with self._shard(sha256, fcntl.LOCK_SH, create=True) as shard:
-            if staged is not None:
-                self._keep_bytes(staged, size, shard, sha256)
+            self._keep_bytes(staged, size, shard, sha256)
             new = self._name(shard, sha256, key)
             self._flush(shard)
         return new
@@ -112,7 +114,7 @@ class Blobs:
     def _collect_shard(self, folder: Path, before: float, *, dry_run: bool) -> int:
         """Under the lock that ``place`` and ``link`` share: what has no key cannot get one in between."""
         freed = 0
-        with _locked(folder, fcntl.LOCK_EX) as shard:
+        with self._shard(folder.name, fcntl.LOCK_EX) as shard:
             for name in _list(folder, folders=False):
                 size = _garbage(folder / name, before)
                 if size is not None:
@@ -121,16 +123,19 @@ class Blobs:
                         os.unlink(name, dir_fd=shard)
         return freed
 
-    def _keep_bytes(self, staged: Path, size: int, shard: int, sha256: str) -> None:
-        try:
-            os.link(staged, sha256, dst_dir_fd=shard, follow_symlinks=False)
-        except FileExistsError:
-            if os.stat(sha256, dir_fd=shard).st_size != size:
-                # Damaged: the same digest cannot have two sizes. The fresh bytes take its place.
-                with _spare_link(str(staged), shard, None) as spare:
-                    os.replace(spare, sha256, src_dir_fd=shard, dst_dir_fd=shard)
-        except FileNotFoundError:
-            pass  # placed and removed before: what is stored counts
+    def _keep_bytes(self, staged: tuple[str, ...], size: int, shard: int, sha256: str) -> None:
+        """Link the first of these paths that exists. None does if that was done before: what is stored counts."""
+        for path in staged:
+            try:
+                os.link(path, sha256, dst_dir_fd=shard, follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            except FileExistsError:
+                if os.stat(sha256, dir_fd=shard).st_size != size:
+                    # Damaged: the same digest cannot have two sizes. The fresh bytes take its place.
+                    with suppress(FileNotFoundError), _spare_link(path, shard, None) as spare:
+                        os.replace(spare, sha256, src_dir_fd=shard, dst_dir_fd=shard)
+            return
 
     def _name(self, shard: int, sha256: str, key: str) -> bool:
         """Give the object its key; whether that is new. Raises: BlobMissing, OSError."""
@@ -151,19 +156,32 @@ class Blobs:
 
     @contextmanager
     def _shard(self, sha256: str, lock: int, *, create: bool = False) -> Iterator[int]:
-        folder = self.objects / sha256[:2]
-        if create and not folder.exists():
-            self._make(folder)
-        with _locked(folder, lock) as shard:
-            yield shard
+        """The open folder of a digest, locked over all processes."""
+        folder = f"{self._objects}/{sha256[:2]}"
+        try:
+            fd = os.open(folder, _FOLDER_FLAGS)
+        except FileNotFoundError:
+            if not create:
+                raise
+            self._make_shards()
+            fd = os.open(folder, _FOLDER_FLAGS)
+        try:
+            fcntl.flock(fd, lock)
+            yield fd
+        finally:
+            os.close(fd)
 
     @contextmanager
     def _folder(self, key: str, *, create: bool = False) -> Iterator[tuple[int, str]]:
         """The open folder of a key, and the key's last name."""
         entity, collection, name = check_key(key).split("/")
-        if create and not self.names.exists():
+        try:
+            fd = os.open(self._names, _FOLDER_FLAGS)
+        except FileNotFoundError:
+            if not create:
+                raise
             self._make(self.names)
-        fd = os.open(self.names, _FOLDER_FLAGS)
+            fd = os.open(self._names, _FOLDER_FLAGS)
         try:
             for folder in (entity, collection):
                 below = self._enter(fd, folder, create=create)
@@ -184,11 +202,24 @@ class Blobs:
             self._flush(fd)
         return os.open(name, _FOLDER_FLAGS, dir_fd=fd)
 
+    def _make_shards(self) -> None:
+        """All at once: one flush instead of one per shard, in the first minutes of a busy store."""
+        for number in range(256):
+            (self.objects / f"{number:02x}").mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        self._flush_path(self.objects)
+        self._make(self.objects)
+
     def _make(self, folder: Path) -> None:
         folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         for made in (folder.parent, folder.parent.parent):
-            with _open_folder(made) as fd:
-                self._flush(fd)
+            self._flush_path(made)
+
+    def _flush_path(self, folder: Path) -> None:
+        fd = os.open(folder, _FOLDER_FLAGS)
+        try:
+            self._flush(fd)
+        finally:
+            os.close(fd)
 
     def _flush(self, fd: int) -> None:
         if self._fsync:
@@ -227,23 +258,6 @@ def _missing(key: str) -> Iterator[None]:
         if isinstance(exc, FileNotFoundError | NotADirectoryError) or exc.errno == errno.ELOOP:
             raise BlobMissing(detail=key) from exc
         raise
-
-
-@contextmanager
-def _open_folder(folder: Path) -> Iterator[int]:
-    fd = os.open(folder, _FOLDER_FLAGS)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-@contextmanager
-def _locked(folder: Path, lock: int) -> Iterator[int]:
-    """The open folder, locked over all processes until it is closed."""
-    with _open_folder(folder) as fd:
-        fcntl.flock(fd, lock)
-        yield fd
 
 
 def _link_key(shard: int, sha256: str, folder: int, name: str) -> bool:

@@ -2,9 +2,9 @@
 
 import ctypes
 import errno
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
+from types import TracebackType
 from typing import Any, Final
 
 from gateway.errors import StoreDown, StoreFull
@@ -16,16 +16,26 @@ _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _UNSUPPORTED: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EPERM})
 
 
-@contextmanager
-def disk_faults(doing: str) -> Iterator[None]:
-    """Turn an ``OSError`` into what it means. Raises: StoreFull (no space, quota), StoreDown (all else)."""
-    try:
-        yield
-    except OSError as exc:
-        detail = f"{doing}: {exc}"
-        if exc.errno in _NO_ROOM:
-            raise StoreFull(detail=detail) from exc
-        raise StoreDown(detail=detail) from exc
+class DiskFaults:
+    """``with DiskFaults("write"):`` turns an ``OSError`` into what it means: StoreFull (no space, quota) or StoreDown.
+
+    A class, because a generator costs four times as much and every upload of a small file passes here nine times.
+    """
+
+    __slots__ = ("_doing",)
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(exc, OSError):
+            detail = f"{self._doing}: {exc}"
+            raise (StoreFull if exc.errno in _NO_ROOM else StoreDown)(detail=detail) from exc
 
 
 @cache
