@@ -21,13 +21,15 @@ from gateway.core_api import CoreApi
 from gateway.core_health import CoreHealth, probe_of
 from gateway.errors import GatewayError
 from gateway.forward.handler import ForwardHandler
-from gateway.forward.origin import Origin
 from gateway.forward.pool import UpstreamPool
 from gateway.front import FrontDoor, Handlers
-from gateway.http.fields import PeerResolver
+from gateway.http.exchange import Peer
+from gateway.http.fields import Networks, resolve_peer
+from gateway.http.head import Fields, RequestHead
 from gateway.log import log_access, set_up_logging
 from gateway.maintenance import MaintenanceAnswers, MaintenanceSwitch
 from gateway.metrics import Metrics
+from gateway.net.answer import HttpExchange
 from gateway.net.blocks import BlockPool
 from gateway.net.connection import ConnectionContext
 from gateway.net.server import Server, drain, keep_deadlines, open_listener, raise_file_limit
@@ -75,7 +77,7 @@ class Gateway:
             start_hold_s=settings.core.start_hold_s,
         )
         self.upstreams = UpstreamPool(
-            Origin.parse(self.core_url),
+            self.core_url,
             connections=settings.core.connections,
             connect_s=settings.core.connect_s,
         )
@@ -92,6 +94,8 @@ class Gateway:
         self.metrics = Metrics(settings.data_dir, self.health)
         self.journal = PartJournal(settings.data_dir / "parts")
         self.tls = _open_tls(settings)
+        self._trusted = Networks(settings.server.trusted_proxies)
+        self._admin = Networks(settings.server.admin_allow)
         self.contexts: list[ConnectionContext] = []
         self.servers: list[Server] = []
 
@@ -133,9 +137,7 @@ class Gateway:
             )
             context = ConnectionContext(
                 handler=front.handle,
-                find_peer=PeerResolver(
-                    trusted=settings.server.trusted_proxies, admin=settings.server.admin_allow
-                ).resolve,
+                find_peer=self._find_peer,
                 limits=settings.limits,
                 is_tls=is_tls,
                 finished=self._finished,
@@ -150,14 +152,18 @@ class Gateway:
             self.contexts.append(context)
             self.servers.append(server)
 
-    def _finished(self, exchange: Any) -> None:
+    def _find_peer(self, address: str, scheme: str, head: RequestHead | None) -> Peer:
+        fields = Fields() if head is None else head.fields
+        return resolve_peer(address, scheme, fields, trusted=self._trusted, admin=self._admin)
+
+    def _finished(self, exchange: HttpExchange) -> None:
         self.metrics.count(exchange)
         if self.settings.log.access:
             log_access(exchange)
 
-    async def background(self, group: asyncio.TaskGroup) -> list[asyncio.Task[object]]:
+    async def background(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         """Start what goes on beside the requests."""
-        jobs: list[asyncio.Task[object]] = [
+        jobs: list[asyncio.Task[None]] = [
             group.create_task(self.health.run()),
             group.create_task(self.outbox.run()),
             group.create_task(keep_deadlines(self.contexts)),
@@ -242,7 +248,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
         import uvloop  # noqa: PLC0415 - optional: plain asyncio works too, at 1.6 times the cost per request
     except ImportError:
         return asyncio.new_event_loop
-    return uvloop.new_event_loop  # type: ignore[no-any-return]
+    return uvloop.new_event_loop
 
 
 async def _serve(

@@ -90,7 +90,7 @@ class Connection(asyncio.BufferedProtocol):
         self.transport = cast(asyncio.Transport, transport)
         self.restore_write_limits()
         peername = transport.get_extra_info("peername")
-        self._address = peername[0] if isinstance(peername, tuple) and peername else "unix"
+        self._address = peername[0] if isinstance(peername, tuple) and peername else "unix:"
         if len(self.context.connections) >= self.context.limits.connections:
             self.transport.abort()
             return

@@ -124,7 +124,7 @@ class PartsIntake:
     ) -> str:
         running = self._take_running(ticket.id, offset)
         writer = await self._in_thread(
-            lambda: self._resources.store.open_part(_staged(ticket), offset=offset, total_size=ticket.size)
+            lambda: self._resources.store.open_part(ticket.id, offset=offset, total_size=ticket.size)
         )
         digest = hashlib.sha256()
         lanes = [Lane(self._workers, digest.update), Lane(self._workers, writer.write)]
@@ -178,7 +178,7 @@ class PartsIntake:
         if running.offset < ticket.size:
             await self._in_thread(lambda: self._read_back(ticket, running))
         sealed = await self._in_thread(
-            lambda: self._resources.store.seal_parts(_staged(ticket), total_size=ticket.size)
+            lambda: self._resources.store.seal_parts(ticket.id, total_size=ticket.size)
         )
         return Received(sealed=sealed, sha256=running.digest.hexdigest())
 
@@ -187,7 +187,7 @@ class PartsIntake:
         self._running.pop(ticket.id, None)
         self._arrived.pop(ticket.id, None)
         await self._in_thread(lambda: self._journal.drop(ticket.id))
-        await self._in_thread(lambda: self._resources.store.discard_staged(_staged(ticket)))
+        await self._in_thread(lambda: self._resources.store.discard_staged(ticket.id))
 
     def _take_running(self, upload: str, offset: int) -> RunningDigest | None:
         if offset == 0:
@@ -204,14 +204,10 @@ class PartsIntake:
             self._running.pop(next(iter(self._running)))
 
     def _read_back(self, ticket: Ticket, running: RunningDigest) -> None:
-        with self._resources.store.read_staged(_staged(ticket), offset=running.offset) as file:
+        with self._resources.store.read_staged(ticket.id, offset=running.offset) as file:
             while data := file.read(READ_BYTES):
                 running.digest.update(data)
         running.offset = ticket.size
 
     async def _in_thread[T](self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._workers, work)
-
-
-def _staged(ticket: Ticket) -> str:
-    return f"parts-{ticket.id}"
