@@ -28,3 +28,15 @@ def shared() -> Iterator[Product]:
     """One product for all tests of a module: they use users of their own and do not stop it."""
     with tempfile.TemporaryDirectory(prefix="gw-") as folder, running_product(Path(folder)) as running:
         yield running
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """A failure shows the end of the product's log, which usually names the reason."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    if not report.failed or not isinstance(item, pytest.Function):
+        return
+    for value in item.funcargs.values():
+        if isinstance(value, Product):
+            report.sections.append(("the product's log", value.log_text[-4000:]))
