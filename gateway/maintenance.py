@@ -45,13 +45,14 @@ MODES: Final[tuple[Mode, ...]] = get_args(Mode.__value__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaintenanceState:
-    """An open maintenance. ``until`` in epoch seconds; ``allow`` are networks that pass."""
+    """A maintenance. ``at`` (0 = already) and ``until`` in epoch seconds; ``allow`` are networks that pass."""
 
     mode: Mode = "full"
     message: str = ""
     until: float | None = None
     allow: tuple[Network, ...] = ()
     since: float = 0.0
+    at: float = 0.0
 
 
 class MaintenanceSwitch:
@@ -65,6 +66,11 @@ class MaintenanceSwitch:
 
     def current(self) -> MaintenanceState | None:
         """The maintenance that is on now, or None. Costs two stat calls (5 µs) while nothing changes."""
+        state = self.planned()
+        return None if state is None or state.at > time.time() else state
+
+    def planned(self) -> MaintenanceState | None:
+        """The same, also when its time has not come yet."""
         seen = (_stamp(self._state_path), _stamp(self._flag_path))
         if seen != self._seen:
             self._state = self._read()
@@ -126,6 +132,7 @@ def parse_state(data: bytes) -> MaintenanceState:
             until=until if until is None else parse_until(until),
             allow=parse_networks(value.get("allow", ())),
             since=float(value.get("since", 0.0)),
+            at=float(value.get("at", 0.0)),
         )
     except (ValueError, TypeError, AttributeError):
         return MaintenanceState()
@@ -244,10 +251,9 @@ class MaintenanceAnswers:
         if not head.wants_html:
             value = {"error": {"code": 503, "message": message}, "request_id": request_id}
             return json_reply(503, value, *fields)
-        body = self._render(state, message, retry_after_s, request_id)
-        return Reply(
-            status=503, fields=(("content-type", "text/html; charset=utf-8"), *fields), body=body.encode()
-        )
+        body = self._render(state, message, head, request_id)
+        shown = (("content-type", "text/html; charset=utf-8"), ("content-security-policy", _PAGE_POLICY))
+        return Reply(status=503, fields=(*shown, *fields), body=body.encode())
 
     def asset(self, path: str) -> Reply | None:
         """A file that belongs to a page of one's own (``/maintenance/NAME``), or None."""
@@ -266,17 +272,20 @@ class MaintenanceAnswers:
         return min(int(state.until - now) + 1, _LONGEST_RETRY_S)
 
     def _render(
-        self, state: MaintenanceState | None, message: str, retry_after_s: int, request_id: str
+        self, state: MaintenanceState | None, message: str, head: RequestHead, request_id: str
     ) -> str:
         until = state.until if state is not None else None
         shown = "" if until is None else _iso(until)
         text = self._page
+        is_safe = head.method in _SAFE
         changing = {
             "{{message}}": html.escape(message).replace("\n", "<br>"),
             "{{until}}": shown,
             "{{until_text}}": "" if until is None else formatdate(until, usegmt=True),
             "{{until_hidden}}": "" if shown else "hidden",
-            "{{refresh_s}}": str(max(5, min(retry_after_s, 30))),
+            "{{refresh}}": f'<meta http-equiv="refresh" content="{_REFRESH_S}">' if is_safe else "",
+            "{{next}}": _NEXT_SAFE if is_safe else _NEXT_UNSAFE,
+            "{{title}}": _TITLES[state.mode if state is not None else "full"],
             "{{request_id}}": html.escape(request_id),
         }
         for placeholder, value in (*self._fixed.items(), *changing.items()):
@@ -284,6 +293,23 @@ class MaintenanceAnswers:
         return text
 
 
+# Without JavaScript the page asks again by itself; with it, sooner.
+_REFRESH_S: Final = 20
+_NEXT_SAFE: Final = (
+    "This page looks for the registry by itself and takes you back to where you were."
+    " Running downloads go on."
+)
+# Repeating a form by itself would be wrong, and so would be leaving the page before it was read.
+_NEXT_UNSAFE: Final = "Nothing of what you sent was kept. Go back and send it again later."
+_TITLES: Final[dict[Mode, str]] = {
+    "full": "Back soon",
+    "read-only": "Read-only for now",
+    "uploads-off": "Uploads are paused",
+}
+_PAGE_POLICY: Final = (
+    "default-src 'none'; style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-inline'; img-src 'self' data:;"
+    " font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 _ASSET_TYPES: Final = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",

@@ -21,6 +21,7 @@ def maintenance() -> None:
 @settings_options
 @click.option("--mode", type=click.Choice(MODES), default="full", show_default=True, help="What is closed.")
 @click.option("--message", default="", metavar="TEXT", help="What users read.")
+@click.option("--at", metavar="ISO8601", help="Begin then; until then pages announce it.")
 @click.option(
     "--until", metavar="ISO8601", help="Expected end, e.g. 2026-12-01T14:00 (local time) or …T14:00Z."
 )
@@ -33,17 +34,15 @@ def on(
     data_dir: Path | None,
     mode: str,
     message: str,
+    at: str | None,
     until: str | None,
     allow: tuple[str, ...],
 ) -> None:
     """Begin, or change what is said."""
     switch = _switch(config, data_dir)
-    try:
-        end = None if until is None else parse_until(until)
-    except ValueError as exc:
-        raise click.BadParameter("not ISO 8601, for example 2026-12-01T14:00", param_hint="--until") from exc
-    if end is not None and end <= time.time():
-        raise click.BadParameter("lies in the past", param_hint="--until")
+    begin, end = _moment(at, "--at"), _moment(until, "--until")
+    if begin and end and end <= begin:
+        raise click.BadParameter("lies before --at", param_hint="--until")
     try:
         networks = parse_networks(allow)
     except ValueError as exc:
@@ -52,6 +51,7 @@ def on(
         mode=next(known for known in MODES if known == mode),
         message=message,
         until=end,
+        at=begin or 0.0,
         allow=networks,
         since=time.time(),
     )
@@ -73,8 +73,20 @@ def off(config: Path | None, data_dir: Path | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(config: Path | None, data_dir: Path | None, *, as_json: bool) -> None:
     """Tell whether it is on."""
-    state = _switch(config, data_dir).current()
+    state = _switch(config, data_dir).planned()
     click.echo(json.dumps(as_value(state)) if as_json else describe(state))
+
+
+def _moment(text: str | None, option: str) -> float | None:
+    if text is None:
+        return None
+    try:
+        moment = parse_until(text)
+    except ValueError as exc:
+        raise click.BadParameter("not ISO 8601, for example 2026-12-01T14:00", param_hint=option) from exc
+    if moment <= time.time():
+        raise click.BadParameter("lies in the past", param_hint=option)
+    return moment
 
 
 def _write(act: Callable[[], None]) -> None:
@@ -94,7 +106,8 @@ def as_value(state: MaintenanceState | None) -> dict[str, object]:
     if state is None:
         return {"on": False}
     return {
-        "on": True,
+        "on": state.at <= time.time(),
+        "at": _iso(state.at) if state.at else None,
         "mode": state.mode,
         "message": state.message,
         "until": None if state.until is None else _iso(state.until),
@@ -107,7 +120,8 @@ def describe(state: MaintenanceState | None) -> str:
     """The state for people."""
     if state is None:
         return "maintenance is off"
-    parts = [f"maintenance is on: {state.mode}"]
+    is_on = state.at <= time.time()
+    parts = [f"maintenance is on: {state.mode}" if is_on else f"planned: {state.mode}, from {_iso(state.at)}"]
     if state.until is not None:
         parts.append(f"until {_iso(state.until)}")
     if state.message:

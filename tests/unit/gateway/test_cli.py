@@ -100,6 +100,7 @@ class TestMaintenance:
         status = json.loads(run("maintenance", "status", "--json", "--data-dir", tmp_path).output)
         assert status == {
             "on": True,
+            "at": None,
             "mode": "read-only",
             "message": "Moving.",
             "until": "2099-01-01T10:00:00Z",
@@ -115,7 +116,13 @@ class TestMaintenance:
 
     @pytest.mark.parametrize(
         "wrong",
-        [("--until", "noon"), ("--until", "2001-01-01"), ("--allow", "everybody"), ("--mode", "half")],
+        [
+            ("--at", "2001-01-01"),
+            ("--until", "noon"),
+            ("--until", "2001-01-01"),
+            ("--allow", "everybody"),
+            ("--mode", "half"),
+        ],
     )
     def test_wrong_usage_changes_nothing(self, tmp_path: Path, wrong: tuple[str, str]) -> None:
         assert run("maintenance", "on", "--data-dir", tmp_path, *wrong).exit_code == 2

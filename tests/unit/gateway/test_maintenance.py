@@ -171,6 +171,26 @@ class TestSwitch:
         assert [path.name for path in tmp_path.iterdir()] == ["maintenance.json"]
 
 
+def test_a_planned_maintenance_begins_when_its_time_has_come(tmp_path: Path) -> None:
+    switch = MaintenanceSwitch(tmp_path)
+    later = MaintenanceState(at=time.time() + 3600)
+    switch.turn_on(later)
+    assert switch.current() is None
+    assert switch.planned() == later
+    sooner = MaintenanceState(at=time.time() - 1)
+    switch.turn_on(sooner)
+    assert switch.current() == sooner
+
+
+def test_a_form_that_was_refused_is_neither_repeated_nor_hidden() -> None:
+    answers = MaintenanceAnswers(Settings())
+    state = MaintenanceState(mode="uploads-off")
+    page = answers.answer(state, head("POST", "/upload", BROWSER), "r").body.decode()
+    assert '<meta http-equiv="refresh"' not in page
+    assert "Nothing of what you sent was kept" in page
+    assert '<meta http-equiv="refresh"' in answers.answer(None, head(fields=BROWSER), "r").body.decode()
+
+
 def test_until_is_read_with_and_without_an_offset() -> None:
     assert parse_until("2026-12-01T14:00:00Z") == datetime(2026, 12, 1, 14, tzinfo=UTC).timestamp()
     assert parse_until("2026-12-01T14:00+02:00") == datetime(2026, 12, 1, 12, tzinfo=UTC).timestamp()
