@@ -187,8 +187,8 @@ class AnswerDecoder:
                 raise UpstreamProtocol(detail=f"the upstream sent more than {_INTERIM_MAX} interim answers")
             self.interim.append(head)
         else:
-            self.head = head
             self._state = self._content_state(head)
+            self.head = head
         return end + 4
 
     def _content_state(self, head: AnswerHead) -> _State:

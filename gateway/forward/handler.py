@@ -5,7 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Iterable
 from typing import Final, Protocol, runtime_checkable
 
-from gateway.errors import BodyTooLarge, ClientError, ClientGone, CoreDown, GatewayError
+from gateway.errors import BodyTooLarge, ClientError, ClientGone, CoreDown, GatewayError, UpstreamProtocol
 from gateway.forward.answer import SWITCHING
 from gateway.forward.connection import UpstreamConnection
 from gateway.forward.origin import DialHold, Health, await_up
@@ -94,13 +94,13 @@ class ForwardHandler:
         if self._health is not None:
             self._health.note_alive()
         try:
-            await self._answer(exchange, response)
+            await self._answer(exchange, response, upgrade)
         finally:
             await response.aclose()
 
-    async def _answer(self, exchange: Exchange, response: UpstreamResponse) -> None:
+    async def _answer(self, exchange: Exchange, response: UpstreamResponse, upgrade: str) -> None:
         if response.status == SWITCHING:
-            await self._tunnel(exchange, response)
+            await self._tunnel(exchange, response, upgrade)
             return
         head = response.head
         is_head = exchange.head.method == "HEAD"
@@ -116,8 +116,11 @@ class ForwardHandler:
             await exchange.write(piece)
         await exchange.finish(allowed_trailers(response.trailers) if head.is_chunked else ())
 
-    async def _tunnel(self, exchange: Exchange, response: UpstreamResponse) -> None:
-        fields = answer_fields(response.fields, upgrade=response.fields.get("upgrade"))
+    async def _tunnel(self, exchange: Exchange, response: UpstreamResponse, upgrade: str) -> None:
+        switched = response.fields.get("upgrade")
+        if switched.lower() != upgrade.lower():
+            raise UpstreamProtocol(detail=f"asked for {upgrade!r}, the upstream switched to {switched!r}")
+        fields = answer_fields(response.fields, upgrade=switched)
         reader, writer = await exchange.tunnel(response.status, fields)
         await Tunnel(reader, writer, response.tunnel, idle_s=self._tunnel_idle_s).run()
 

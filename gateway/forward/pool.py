@@ -38,12 +38,19 @@ class UpstreamPool:
     """Keep-alive HTTP/1.1 connections to ``unix:/path`` or ``http(s)://host:port``. Raises: ValueError."""
 
     def __init__(
-        self, origin: Origin | str, *, connections: int, connect_s: float, tls: ssl.SSLContext | None = None
+        self,
+        origin: Origin | str,
+        *,
+        connections: int,
+        connect_s: float,
+        tls: ssl.SSLContext | None = None,
+        idle_keep_s: float = _IDLE_KEEP_S,
     ) -> None:
         self._dialer = Dialer(
             Origin.parse(origin) if isinstance(origin, str) else origin, connect_s=connect_s, tls=tls
         )
         self._limit = connections
+        self._idle_keep_s = idle_keep_s
         self._idle: list[UpstreamConnection] = []
         self._open: set[UpstreamConnection] = set()
         self._dialing = 0
@@ -129,25 +136,25 @@ class UpstreamPool:
         response = await self.request(
             method=method, target=target, fields=fields, body=body, head_s=timeout_s, idle_s=None, hold=hold
         )
-        content = response.whole()
-        if content is None:
-            async with response:
-                pieces = bytearray()
-                async for piece in response.chunks():
-                    pieces += piece
-                    if len(pieces) > limit:
-                        raise UpstreamProtocol(detail=f"{method} {target}: more than {limit} bytes of answer")
-            content = bytes(pieces)
+        content = response.whole() or b""
+        async with response:
+            async for piece in response.chunks():
+                content += piece
+                if len(content) > limit:
+                    break
+        if len(content) > limit:
+            raise UpstreamProtocol(detail=f"{method} {target}: more than {limit} bytes of answer")
         return response.status, response.fields, content
 
     def fail_waiting(self, error: Exception) -> None:
         """Fail every request that has no answer yet, also those that wait for a connection."""
+        for waiter in self._queue:  # first, or they would get the places of those that fail now
+            if not waiter.done():
+                waiter.set_exception(error)
+        self._queue.clear()
         for connection in list(self._open):
             if connection.awaits_head:
                 connection.fail(error)
-        for waiter in self._queue:
-            if not waiter.done():
-                waiter.set_exception(error)
 
     async def aclose(self) -> None:
         """Close all connections; requests under way fail."""
@@ -189,7 +196,7 @@ class UpstreamPool:
             if not waiter.done():
                 waiter.set_result(connection)
                 return
-        connection.idle_deadline = self.now() + _IDLE_KEEP_S
+        connection.idle_deadline = self.now() + self._idle_keep_s
         self.arm(connection.idle_deadline)
         self._idle.append(connection)
 
@@ -285,9 +292,10 @@ class UpstreamPool:
             self._dialing -= 1
             if connection is None:
                 self._give_place()
-        if hold is not None and hold.health is not None and not hold.health.is_up:
+        is_hung = hold is not None and hold.health is not None and not hold.health.is_up
+        if is_hung or self._is_closed:
             connection.close()  # a hung upstream's kernel still accepts connections
-            raise CoreDown(detail="the upstream accepts connections, but is not healthy")
+            raise CoreDown(detail="the upstream is not healthy" if is_hung else "the pool was closed")
         return connection
 
     def _expire(self, now: float) -> float:
