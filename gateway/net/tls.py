@@ -89,6 +89,7 @@ class LiveContext(ssl.SSLContext):
 
     current: ssl.SSLContext
     challenges: OpenChallenges | None = None
+    expects_proxy_header: bool = False
 
     def __new__(cls, current: ssl.SSLContext) -> Self:
         context = super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
@@ -108,7 +109,12 @@ class LiveContext(ssl.SSLContext):
         if isinstance(tls, ServerHandshake):
             challenges = self.challenges
             is_open = challenges is not None and challenges.any_tls()
-            tls.attach(incoming, outgoing, challenges.tls_context if challenges and is_open else None)
+            tls.attach(
+                incoming,
+                outgoing,
+                challenge=challenges.tls_context if challenges is not None and is_open else None,
+                expects_header=self.expects_proxy_header,
+            )
         return tls
 
 
