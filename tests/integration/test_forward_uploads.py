@@ -1,6 +1,9 @@
 """Owns the proof that a request's body goes up whole and within limits, or is stopped as soon as it is refused."""
 
 import asyncio
+import socket
+import threading
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
@@ -237,3 +240,58 @@ def test_a_body_of_just_the_limit_passes(run: Runner, short_path: Path, is_chunk
             assert exchange.status == 200
 
     run(main())
+
+
+class BodyAfterTheEnd(FakeBody):
+    """The next piece only comes when the upstream has answered and closed, and the loop had no turn to notice."""
+
+    def __init__(self, upstream_closed: threading.Event) -> None:
+        super().__init__()
+        self._upstream_closed = upstream_closed
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """One piece before the end, many after it."""
+        yield b"a"
+        await asyncio.sleep(0)
+        assert self._upstream_closed.wait(10)
+        for _ in range(99):
+            yield bytes(100_000)
+        await asyncio.Event().wait()
+
+
+@both_loops
+@pytest.mark.parametrize("family", [socket.AF_UNIX, socket.AF_INET])
+def test_an_answer_is_saved_from_the_socket_when_our_write_fails_first(
+    run: Runner, short_path: Path, family: socket.AddressFamily
+) -> None:
+    closed = threading.Event()
+    address = str(short_path / "s") if family == socket.AF_UNIX else ("127.0.0.1", 0)
+
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            received = b""
+            while not received.endswith(b"1\r\na\r\n"):
+                received += connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 413 Too Large\r\ncontent-length: 3\r\n\r\nbig")
+        closed.set()
+
+    async def main(origin: str) -> None:
+        async with forwarding(origin) as (handler, _):
+            exchange = FakeExchange(make_head("PUT", framing=Chunked()), body=BodyAfterTheEnd(closed))
+            await soon(handler.handle(exchange))
+            assert (exchange.status, exchange.content) == (413, b"big")
+
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.bind(address)
+        listener.listen()
+        server = threading.Thread(target=serve, args=(listener,))
+        server.start()
+        run(
+            main(
+                f"unix:{address}"
+                if family == socket.AF_UNIX
+                else f"http://127.0.0.1:{listener.getsockname()[1]}"
+            )
+        )
+        server.join()
