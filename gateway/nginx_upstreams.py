@@ -1,0 +1,139 @@
+"""Owns what an nginx location sends requests to, and which location a path belongs to."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from gateway.nginx_config import Directive
+
+# What a backend that does not speak HTTP must be replaced by.
+_OTHER_PROTOCOLS: Final = {
+    "uwsgi_pass": "uWSGI's own protocol: let the application speak HTTP (uwsgi --http-socket, gunicorn)",
+    "fastcgi_pass": "FastCGI: put an HTTP server in front of it, or let the application speak HTTP",
+    "scgi_pass": "SCGI: let the application speak HTTP",
+    "grpc_pass": "gRPC, which needs HTTP/2",
+}
+PLACEHOLDER: Final = "http://127.0.0.1:8000"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """Where a location's requests go. ``path`` replaces the location's own, "" = it stays."""
+
+    upstream: str
+    path: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(slots=True, kw_only=True)
+class Location:
+    """One location of a server. ``kind`` is "", "=", "^~", "~", "~*" or "@". ``inherited`` are the outer levels."""
+
+    kind: str
+    pattern: str
+    directive: Directive
+    inherited: tuple[Directive, ...]
+    inner: tuple[Directive, ...] = field(default=())
+
+    def find(self, name: str) -> list[Directive]:
+        """The directives of this name that count here: the innermost level that has any."""
+        levels = [self.inner, *(level.block or () for level in reversed(self.inherited))]
+        for level in levels:
+            found = [directive for directive in level if directive.name == name]
+            if found:
+                return found
+        return []
+
+    def value(self, name: str) -> str | None:
+        """The first argument of the directive that counts here."""
+        found = self.find(name)
+        return found[0].args[0] if found and found[0].args else None
+
+    def own(self, name: str) -> Directive | None:
+        """The directive if it is written in this location itself."""
+        return next((directive for directive in self.inner if directive.name == name), None)
+
+
+def locations_of(server: Directive, outer: tuple[Directive, ...]) -> list[Location]:
+    """Every location of a server, nested ones too."""
+    return list(_locations(server, (*outer, server)))
+
+
+def _locations(block: Directive, outer: tuple[Directive, ...]) -> Iterator[Location]:
+    for directive in block.block or ():
+        if directive.name != "location" or not directive.args:
+            continue
+        *kind, pattern = directive.args
+        if not kind and pattern.startswith("@"):
+            kind, pattern = ["@"], pattern[1:]
+        elif not kind and (glued := re.match(r"(\^~|~\*|~|=)(.+)", pattern)):
+            kind, pattern = [glued[1]], glued[2]  # nginx allows "location =/path"
+        yield Location(
+            kind=kind[0] if kind else "",
+            pattern=pattern,
+            directive=directive,
+            inherited=outer,
+            inner=directive.block or (),
+        )
+        yield from _locations(directive, (*outer, directive))
+
+
+def location_for(locations: Sequence[Location], path: str) -> Location | None:
+    """The location that nginx would choose for a path, regular expressions included where Python can read them."""
+    exact = [loc for loc in locations if loc.kind == "=" and loc.pattern == path]
+    if exact:
+        return exact[0]
+    prefixes = [loc for loc in locations if loc.kind in {"", "^~"} and path.startswith(loc.pattern)]
+    best = max(prefixes, key=lambda loc: len(loc.pattern), default=None)
+    if best is None or best.kind != "^~":
+        for loc in locations:
+            if loc.kind in {"~", "~*"} and _matches(loc, path):
+                return loc
+    return best
+
+
+def _matches(location: Location, path: str) -> bool:
+    try:
+        return bool(re.search(location.pattern, path, re.IGNORECASE if location.kind == "~*" else 0))
+    except re.error:
+        return False
+
+
+def backend_of(location: Location, upstreams: Mapping[str, Directive]) -> Backend | None:
+    """Where the location's requests go; None if it does not pass them on."""
+    for name, why in _OTHER_PROTOCOLS.items():
+        passed = location.own(name)
+        if passed is not None:
+            return Backend(
+                upstream=PLACEHOLDER,
+                notes=(f"{passed.place}: '{name} {' '.join(passed.args)}' speaks {why}. Set its upstream.",),
+            )
+    passed = location.own("proxy_pass")
+    if passed is None or not passed.args:
+        return None
+    return _proxied(passed, upstreams)
+
+
+def _proxied(passed: Directive, upstreams: Mapping[str, Directive]) -> Backend:
+    target = passed.args[0]
+    unix = re.fullmatch(r"http://unix:([^:]+)(?::(/.*)?)?", target)
+    if unix:
+        return Backend(upstream=f"unix:{unix[1]}", path=unix[2] or "")
+    found = re.fullmatch(r"(https?)://([^/$]+)(/[^$]*)?", target)
+    if found is None or found[1] == "https":
+        why = "has variables" if found is None else "speaks TLS to the backend"
+        return Backend(
+            upstream=PLACEHOLDER, notes=(f"{passed.place}: 'proxy_pass {target}' {why}. Set its upstream.",)
+        )
+    address, path = found[2], found[3] or ""
+    if address not in upstreams:
+        return Backend(upstream=f"http://{address}", path=path)
+    servers = [d.args[0] for d in upstreams[address].block or () if d.name == "server" and d.args]
+    notes: tuple[str, ...] = ()
+    if len(servers) != 1:
+        notes = (
+            f"{upstreams[address].place}: the upstream '{address}' has {len(servers)} servers; a route has one.",
+        )
+    first = servers[0] if servers else PLACEHOLDER.removeprefix("http://")
+    return Backend(upstream=first if first.startswith("unix:") else f"http://{first}", path=path, notes=notes)
