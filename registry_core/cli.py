@@ -6,7 +6,9 @@ from pathlib import Path
 import click
 
 from registry_core.commands.accounts import token, user
+from registry_core.commands.collections import collection
 from registry_core.commands.frame import load_settings, settings_options, told_failures
+from registry_core.commands.upkeep import backup, fsck, gc, restore, usage
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -18,6 +20,9 @@ def main() -> None:
 
 main.add_command(user)
 main.add_command(token)
+main.add_command(collection)
+for _upkeep in (gc, fsck, backup, restore, usage):
+    main.add_command(_upkeep)
 
 
 @main.command()

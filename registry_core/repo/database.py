@@ -50,6 +50,16 @@ class Database:
             raise DatabaseDown(detail=str(exc.orig)) from exc
 
     @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """One unchanging state for any number of reads. Raises: DatabaseDown."""
+        level = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
+        try:
+            with self.engine.connect().execution_options(**level) as connection:
+                yield connection
+        except OperationalError as exc:
+            raise DatabaseDown(detail=str(exc.orig)) from exc
+
+    @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction: committed at the end, rolled back by an exception. Raises: DatabaseDown."""
         try:

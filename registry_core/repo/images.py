@@ -3,7 +3,18 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, insert, select, true, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    true,
+    update,
+)
 
 from registry_core.model import Collection, Container, Entity, Image, Tag, TagMove, Upload
 from registry_core.repo.accounts import changed_rows, inserted_id
@@ -232,3 +243,42 @@ def add_commit(db: Connection, *, ticket: str, answer: str, now: int) -> None:
 
 def delete_old_commits(db: Connection, *, before: int) -> None:
     db.execute(delete(commits).where(commits.c.at < before))
+
+
+_KEY: Final = (
+    entities.c.name
+    + "/"
+    + collections.c.name
+    + "/"
+    + containers.c.name
+    + literal(":sha256.")
+    + images.c.sha256
+)
+_KEYED: Final = (
+    images.join(containers, images.c.container_id == containers.c.id)
+    .join(collections, containers.c.collection_id == collections.c.id)
+    .join(entities, collections.c.entity_id == entities.c.id)
+)
+
+
+def sizes_by_key(db: Connection) -> dict[str, int]:
+    """The store key of every uploaded image, with its bytes."""
+    found = select(_KEY, images.c.size).select_from(_KEYED).where(images.c.uploaded == true())
+    return {str(row[0]): int(row[1]) for row in db.execute(found)}
+
+
+def keys_in_use(db: Connection) -> set[str]:
+    """The store key of every uploaded image."""
+    return set(sizes_by_key(db))
+
+
+def key_in_use(db: Connection, key: str) -> bool:
+    """Whether an uploaded image has this store key."""
+    digest = key.rpartition(".")[2]
+    found = (
+        select(images.c.id)
+        .select_from(_KEYED)
+        .where(images.c.sha256 == digest, images.c.uploaded == true(), _KEY.in_([key]))
+        .limit(1)
+    )
+    return db.execute(found).first() is not None
