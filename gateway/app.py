@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,9 +20,10 @@ from gateway.contract import load_secret
 from gateway.core_api import CoreApi
 from gateway.core_health import CoreHealth, probe_of
 from gateway.errors import GatewayError
+from gateway.forward.backend import RouteBackend
 from gateway.forward.handler import ForwardHandler
 from gateway.forward.pool import UpstreamPool
-from gateway.front import FrontDoor, Handlers
+from gateway.front import FrontDoor, Handlers, RouteHandler
 from gateway.http.exchange import Peer
 from gateway.http.fields import Networks, resolve_peer
 from gateway.http.head import Fields, RequestHead
@@ -36,13 +37,15 @@ from gateway.net.server import Server, drain, keep_deadlines, open_listener, rai
 from gateway.operations import Operations
 from gateway.outbox import Outbox
 from gateway.settings import Settings
+from gateway.settings_routes import Route
 from gateway.settings_source import LoadedSettings
-from gateway.store.base import BlobStore
 from gateway.store.opening import open_store
 from gateway.supervise import Child, Workers, core_program, inherited_sockets, worker_number
 from gateway.systemd import activated_sockets, keep_watchdog, notify
 from gateway.upload.handler import UploadResources, WebUpload
 from gateway.upload.parts import PartJournal, PartsIntake
+from gateway.upload.route_handler import RouteUpload
+from gateway.upload.route_store import RouteStore
 from gateway.upload.status import UploadStatus
 from gateway.upload.transfer import Transfer
 
@@ -96,6 +99,8 @@ class Gateway:
         self.tls = _open_tls(settings)
         self._trusted = Networks(settings.server.trusted_proxies)
         self._admin = Networks(settings.server.admin_allow)
+        self.backends: list[RouteBackend] = []
+        self.route_stores: list[tuple[Route, RouteStore]] = []
         self.contexts: list[ConnectionContext] = []
         self.servers: list[Server] = []
 
@@ -119,7 +124,21 @@ class Gateway:
             status=UploadStatus(self.outbox),
             operations=Operations(self.health, self.store, self.metrics.render),
             challenges=self.settings.data_dir / "acme" / "challenges",
+            routes=tuple(self._route_handlers(resources)),
         )
+
+    def _route_handlers(self, resources: UploadResources) -> Iterator[RouteHandler]:
+        settings = self.settings
+        for route in settings.routes:
+            backend = RouteBackend(route, limits=settings.limits, core=settings.core)
+            self.backends.append(backend)
+            if route.action == "forward":
+                yield RouteHandler(route, backend)
+                continue
+            key = load_secret(route.sign_key_file or settings.data_dir / "secrets" / "routes.key")
+            upload = RouteUpload(route, resources, backend, key)
+            self.route_stores.append((route, upload.store))
+            yield RouteHandler(route, upload)
 
     async def listen(self, sockets: Mapping[str, socket.socket]) -> None:
         """Accept on the given listeners (``http``, ``https``)."""
@@ -177,7 +196,7 @@ class Gateway:
     async def _sweep_now_and_then(self) -> None:
         while True:
             await asyncio.sleep(STORE_SWEEP_EVERY_S)
-            await asyncio.to_thread(sweep, self.store, self.journal)
+            await asyncio.to_thread(sweep, self)
 
     def reload(self) -> None:
         """Take up a new certificate (SIGHUP)."""
@@ -191,6 +210,8 @@ class Gateway:
             log.warning("%d connections were cut at the end of the drain", left)
         await self.outbox.aclose()
         await self.upstreams.aclose()
+        for backend in self.backends:
+            await backend.aclose()
         self.workers.shutdown(wait=False, cancel_futures=True)
 
 
@@ -202,14 +223,16 @@ def _open_tls(settings: Settings) -> Any:
     return open_source(settings)
 
 
-def sweep(store: BlobStore, journal: PartJournal) -> None:
+def sweep(gateway: Gateway) -> None:
     """Remove what dead uploads left behind. Blocks."""
+    count = 0
     try:
-        count = store.sweep(parts_older_than_s=PARTS_KEPT_S)
-        count += journal.sweep(older_than=time.time() - PARTS_KEPT_S)
+        count += gateway.store.sweep(parts_older_than_s=PARTS_KEPT_S)
+        count += gateway.journal.sweep(older_than=time.time() - PARTS_KEPT_S)
+        for route, store in gateway.route_stores:
+            count += store.sweep(older_than_s=route.keep_hours * 3600)
     except GatewayError as exc:
         log.warning("sweep: %s", exc)
-        return
     if count:
         log.info("sweep: removed what %d unfinished uploads left behind", count)
 
@@ -302,7 +325,7 @@ def _recover(gateway: Gateway) -> None:
         gateway.outbox.recover()
     except GatewayError as exc:
         log.warning("outbox: %s", exc)
-    sweep(gateway.store, gateway.journal)
+    sweep(gateway)
 
 
 def _core_child(loaded: LoadedSettings, command: CommandLine, health: CoreHealth) -> Child:

@@ -33,13 +33,14 @@ from gateway.maintenance import (
 from gateway.net.answer import HttpExchange
 from gateway.operations import Operations
 from gateway.settings import Settings
+from gateway.settings_routes import Route, normal_path
 from gateway.upload.handler import WebUpload
 from gateway.upload.status import UploadStatus
 from gateway.upload.transfer import Transfer
 
 
 class Forwarder(Protocol):
-    """Sends a request on to the core and its answer back."""
+    """Answers a request with the help of something behind the gateway."""
 
     async def handle(self, exchange: HttpExchange) -> None: ...
 
@@ -55,6 +56,15 @@ class Handlers:
     status: UploadStatus
     operations: Operations
     challenges: Path
+    routes: tuple["RouteHandler", ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RouteHandler:
+    """One ``[[routes]]`` table and what answers it."""
+
+    route: Route
+    handler: Forwarder
 
 
 class FrontDoor:
@@ -143,6 +153,11 @@ class FrontDoor:
 
     async def _dispatch(self, exchange: HttpExchange) -> None:
         handlers = self._handlers
+        own = self._own_route(exchange.head.path)
+        if own is not None:
+            exchange.route = own.route.place
+            await own.handler.handle(exchange)
+            return
         route = choose_route(exchange.head)
         exchange.route = type(route).__name__.removeprefix("To").lower()
         match route:
@@ -162,6 +177,12 @@ class FrontDoor:
                 await handlers.operations.handle(exchange, page)
             case ToAcme(token=token):
                 await self._answer_challenge(exchange, token)
+
+    def _own_route(self, path: str) -> RouteHandler | None:
+        if not self._handlers.routes or path.startswith((ACME_PREFIX, OPERATIONS_PREFIX)):
+            return None
+        normal = normal_path(path)
+        return next((own for own in self._handlers.routes if own.route.matches(normal)), None)
 
     async def _forward(self, exchange: HttpExchange) -> None:
         asset = self._answers.asset(exchange.head.path)

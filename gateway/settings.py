@@ -9,6 +9,8 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
+from gateway.settings_routes import Route
+
 MIB: Final = 1 << 20
 
 
@@ -268,6 +270,9 @@ class Settings(Section):
     maintenance: Maintenance = Maintenance()
     registry: Registry = Registry()
     log: Log = Log()
+    routes: tuple[Route, ...] = Field(
+        (), description="[[routes]] tables: uploads and forwarding for any other backend."
+    )
 
     @model_validator(mode="after")
     def _agree(self) -> "Settings":

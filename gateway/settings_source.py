@@ -6,12 +6,13 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from gateway.errors import Problem, SettingsError
 from gateway.settings import Settings
+from gateway.settings_routes import Route
 
 ENV_PREFIX: Final = "GATEWAY_"
 DEFAULT_FILE: Final = Path("/etc/sregistry-gateway/gateway.toml")
@@ -96,7 +97,7 @@ def _names_of(model: type[BaseModel], prefix: str) -> Iterator[str]:
 
 
 def _section(annotation: object) -> type[BaseModel] | None:
-    for candidate in (annotation, *get_args(annotation)):
+    for candidate in (annotation,) if get_origin(annotation) is tuple else (annotation, *get_args(annotation)):
         if isinstance(candidate, type) and issubclass(candidate, BaseModel):
             return candidate
     return None
@@ -119,6 +120,8 @@ def _from_file(path: Path, problems: list[Problem]) -> Iterator[tuple[str, Any]]
         return
     known = set(setting_names())
     for name, value in _flatten(table, "", known):
+        if name == "routes":
+            problems += _unknown_in_routes(value)
         if name in _SECRETS:
             problems.append(
                 Problem(where=name, what=f"is a secret: set it by environment, or use {name}_file")
@@ -127,6 +130,17 @@ def _from_file(path: Path, problems: list[Problem]) -> Iterator[tuple[str, Any]]
             problems.append(Problem(where=name, what=_unknown(name, known)))
         else:
             yield name, value
+
+
+def _unknown_in_routes(tables: object) -> list[Problem]:
+    """Misspelt names within ``[[routes]]``, which pydantic would only call extra."""
+    known = set(Route.model_fields)
+    return [
+        Problem(where=f"routes.{index}.{name}", what=_unknown(name, known))
+        for index, table in enumerate(tables if isinstance(tables, list) else [])
+        for name in table
+        if name not in known
+    ]
 
 
 def _flatten(table: Mapping[str, Any], prefix: str, known: set[str]) -> Iterator[tuple[str, Any]]:
@@ -139,9 +153,7 @@ def _flatten(table: Mapping[str, Any], prefix: str, known: set[str]) -> Iterator
             yield name, value
 
 
-def _from_environment(
-    env: Mapping[str, str], problems: list[Problem]
-) -> Iterator[tuple[str, Any, str]]:
+def _from_environment(env: Mapping[str, str], problems: list[Problem]) -> Iterator[tuple[str, Any, str]]:
     for alias, name in ALIASES.items():
         if alias in env:
             yield name, _negated(env[alias]) if alias == _NEGATED_ALIAS else env[alias], alias
@@ -176,9 +188,7 @@ def _unknown(name: str, known: set[str]) -> str:
     return f"unknown setting; did you mean {near[0]}?" if near else "unknown setting"
 
 
-def _read_secret_files(
-    values: dict[str, Any], origins: dict[str, str], problems: list[Problem]
-) -> None:
+def _read_secret_files(values: dict[str, Any], origins: dict[str, str], problems: list[Problem]) -> None:
     for name in _SECRETS:
         path = values.get(f"{name}_file")
         if path is None or name in values:
@@ -203,7 +213,9 @@ def _validate(
         return Settings.model_validate(tree)
     except ValidationError as exc:
         for error in exc.errors():
-            where = ".".join(str(step) for step in error["loc"] if isinstance(step, str))
+            if error["type"] == "extra_forbidden":
+                continue  # told before, with the nearest name
+            where = ".".join(str(step) for step in error["loc"])
             shown = "" if where in _SECRETS or not where else f" (is {error['input']!r})"
             origin = f", from {origins[where]}" if where in origins else ""
             what = error["msg"].removeprefix("Value error, ")

@@ -94,11 +94,12 @@ class ForwardHandler:
         if self._health is not None:
             self._health.note_alive()
         try:
-            await self._answer(exchange, response, upgrade)
+            await self.answer(exchange, response, upgrade)
         finally:
             await response.aclose()
 
-    async def _answer(self, exchange: Exchange, response: UpstreamResponse, upgrade: str) -> None:
+    async def answer(self, exchange: Exchange, response: UpstreamResponse, upgrade: str = "") -> None:
+        """Give the client an upstream's answer as it comes."""
         if response.status == SWITCHING:
             await self._tunnel(exchange, response, upgrade)
             return

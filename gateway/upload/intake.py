@@ -1,38 +1,45 @@
 """Owns one file on its way in: bytes to the digest and to the store at once, then sealed or gone."""
 
 import asyncio
-import hashlib
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from gateway.errors import BodyTooLarge
 from gateway.net.blocks import Block
-from gateway.store.base import BlobStore, BlobWriter, SealedBlob
+from gateway.store.base import BlobWriter, SealedBlob
+from gateway.upload.digest import Digests
 from gateway.upload.lane import Lane
 
 # Below this a second thread costs more than it saves (docs/bench.md).
 SPLIT_BYTES: Final = 4 * 1024 * 1024
 
 
-class Hash(Protocol):
-    """What hashlib's objects are."""
+class FileStore(Protocol):
+    """Where files go: a ``BlobStore``, or the folder of an upload route."""
 
-    def update(self, data: memoryview | bytes, /) -> None: ...
-    def hexdigest(self) -> str: ...
+    def create(self, staged: str, *, size_hint: int | None) -> BlobWriter:
+        """Begin a file. Raises: StoreFull, StoreDown."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Received:
-    """A file that is durable in the staging area. ``sha256`` in lower-case hex."""
+    """A file that is durable. ``digests``: algorithm → lower-case hex."""
 
     sealed: SealedBlob
-    sha256: str
+    digests: Mapping[str, str]
 
     @property
     def size(self) -> int:
         """Bytes."""
         return self.sealed.size
+
+    @property
+    def sha256(self) -> str:
+        """The digest that images are known by."""
+        return self.digests["sha256"]
 
 
 class Intake:
@@ -40,12 +47,13 @@ class Intake:
 
     def __init__(
         self,
-        store: BlobStore,
+        store: FileStore,
         workers: ThreadPoolExecutor,
         *,
         staged: str,
         size_hint: int | None,
         max_bytes: int,
+        digests: Iterable[str] = ("sha256",),
     ) -> None:
         self._store = store
         self._workers = workers
@@ -53,14 +61,14 @@ class Intake:
         self._size_hint = size_hint
         self._max_bytes = max_bytes
         self._writer: BlobWriter | None = None
-        self._digest: Hash = hashlib.sha256()
+        self._digests = Digests(digests)
         self._lanes = self._make_lanes(size_hint)
         self.size = 0
 
     def _make_lanes(self, size_hint: int | None) -> tuple[Lane, ...]:
         if size_hint is not None and size_hint <= SPLIT_BYTES:
             return (Lane(self._workers, self._digest_and_write),)
-        return (Lane(self._workers, self._digest.update), Lane(self._workers, self._write))
+        return (Lane(self._workers, self._digests.update), Lane(self._workers, self._write))
 
     async def take(self, data: memoryview | bytes, block: Block) -> None:
         """Take the next piece. ``data`` is a slice of ``block``, or bytes of its own.
@@ -75,12 +83,16 @@ class Intake:
         for lane in self._lanes:
             await lane.has_room()
 
-    async def seal(self) -> Received:
-        """Everything durable, with its digest. Raises: StoreFull, StoreDown."""
+    async def finish(self) -> None:
+        """Wait until every piece is digested and written. Raises: StoreFull, StoreDown."""
         for lane in self._lanes:
             await lane.finish()
+
+    async def seal(self) -> Received:
+        """Everything durable, with its digests. Raises: StoreFull, StoreDown."""
+        await self.finish()
         sealed = await asyncio.get_running_loop().run_in_executor(self._workers, self._seal)
-        return Received(sealed=sealed, sha256=self._digest.hexdigest())
+        return Received(sealed=sealed, digests=self._digests.values())
 
     async def discard(self) -> None:
         """Leave nothing. Never raises."""
@@ -93,7 +105,7 @@ class Intake:
 
     def _digest_and_write(self, data: memoryview | bytes) -> None:
         self._write(data)
-        self._digest.update(data)
+        self._digests.update(data)
 
     def _write(self, data: memoryview | bytes) -> None:
         if self._writer is None:

@@ -21,6 +21,7 @@ from gateway.contract import Ticket
 from gateway.errors import Conflict, DigestMismatch, LengthMismatch
 from gateway.net.answer import HttpExchange
 from gateway.store.base import PartsWriter
+from gateway.upload.digest import Digest
 from gateway.upload.intake import Received
 from gateway.upload.lane import Lane
 
@@ -35,7 +36,7 @@ RUNNING_DIGESTS: Final = 256  # uploads whose digest is carried along in one pro
 class RunningDigest:
     """The digest of the first ``offset`` bytes of a file."""
 
-    digest: "hashlib._Hash"
+    digest: Digest
     offset: int = 0
 
 
@@ -180,7 +181,7 @@ class PartsIntake:
         sealed = await self._in_thread(
             lambda: self._resources.store.seal_parts(ticket.id, total_size=ticket.size)
         )
-        return Received(sealed=sealed, sha256=running.digest.hexdigest())
+        return Received(sealed=sealed, digests={"sha256": running.digest.hexdigest()})
 
     async def forget(self, ticket: Ticket) -> None:
         """Leave nothing of this upload but what was placed."""

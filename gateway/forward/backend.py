@@ -1,0 +1,110 @@
+"""Owns the upstream of a ``[[routes]]`` table: requests passed as they are, rewritten forms, questions before them."""
+
+import dataclasses
+from typing import Final
+from urllib.parse import urlsplit
+
+from gateway.errors import ClientGone, CoreRefused, UpstreamProtocol
+from gateway.forward.handler import ForwardHandler
+from gateway.forward.origin import DialHold
+from gateway.forward.pool import UpstreamPool
+from gateway.forward.rewrite import request_head
+from gateway.http.exchange import Exchange
+from gateway.http.head import NO_BODY, Field, Fields, RequestHead, Sized
+from gateway.settings import Core, Limits
+from gateway.settings_routes import Route
+
+_UNLIMITED: Final = 1 << 62
+_FORM_FIELDS: Final = frozenset(("content-type", "x-upload-signature"))
+_BODY_FIELDS: Final = frozenset(("content-type", "content-length", "transfer-encoding", "expect"))
+_REFUSALS: Final = frozenset((401, 403))
+
+
+class RouteBackend:
+    """One route's upstream. ``core`` lends its timeouts."""
+
+    def __init__(self, route: Route, *, limits: Limits, core: Core) -> None:
+        self._core = core
+        self._pool = self._make_pool(route.upstream)
+        body_limit = route.max_body_bytes or _UNLIMITED
+        self._forward = ForwardHandler(
+            self._pool, limits=limits.model_copy(update={"request_body_bytes": body_limit}), core=core
+        )
+        url = urlsplit(route.auth_url)
+        self._auth_target = f"{url.path or '/'}?{url.query}" if url.query else url.path or "/"
+        self._auth_pool = self._make_pool(f"http://{url.netloc}") if url.netloc else self._pool
+
+    def _make_pool(self, origin: str) -> UpstreamPool:
+        return UpstreamPool(origin, connections=self._core.connections, connect_s=self._core.connect_s)
+
+    async def handle(self, exchange: Exchange) -> None:
+        """Forward a request as it is."""
+        await self._forward.handle(exchange)
+
+    async def ask(self, exchange: Exchange) -> None:
+        """The question before the first body byte: the client's head without its body, by GET.
+
+        Raises: CoreRefused for 401 and 403, UpstreamProtocol for every other answer that is not 2xx, CoreDown,
+        UpstreamTimeout.
+        """
+        head = exchange.head
+        asked = tuple(field for field in head.fields if field[0] not in _BODY_FIELDS)
+        original = (("x-original-method", head.method), ("x-original-uri", head.target))
+        question = dataclasses.replace(
+            head, method="GET", target=self._auth_target, fields=Fields((*asked, *original)), framing=NO_BODY
+        )
+        response = await self._auth_pool.request(
+            method="GET",
+            head=request_head(question, exchange.peer, exchange.request_id),
+            head_s=self._core.head_s,
+            idle_s=self._core.idle_s,
+            hold=DialHold(seconds=self._core.hold_s),
+        )
+        async with response:
+            status, fields = response.status, response.fields
+        if 200 <= status < 300:  # noqa: PLR2004 - RFC 9110 section 15.3
+            return
+        if status in _REFUSALS:
+            challenges = tuple(("www-authenticate", value) for value in fields.all("www-authenticate"))
+            raise CoreRefused(
+                status, "The service behind this gateway refuses this upload.", headers=challenges
+            )
+        raise UpstreamProtocol(detail=f"the auth request was answered {status}")
+
+    async def pass_form(
+        self, exchange: Exchange, *, target: str, body: bytes, fields: tuple[Field, ...]
+    ) -> int:
+        """Send a form in place of the client's and give the client the answer.
+
+        Returns the backend's status, also when the client is gone by then. Raises: CoreDown, UpstreamTimeout,
+        UpstreamProtocol when there is no status.
+        """
+        head = _form_head(exchange.head, target, len(body), fields)
+        response = await self._pool.request(
+            method="POST",
+            head=request_head(head, exchange.peer, exchange.request_id),
+            body=body,
+            head_s=self._core.head_s,
+            idle_s=self._core.idle_s,
+            hold=DialHold(seconds=self._core.hold_s),
+        )
+        try:
+            await self._forward.answer(exchange, response)
+        except ClientGone:
+            exchange.abort()
+        finally:
+            await response.aclose()
+        return response.status
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._pool.aclose()
+        if self._auth_pool is not self._pool:
+            await self._auth_pool.aclose()
+
+
+def _form_head(head: RequestHead, target: str, length: int, fields: tuple[Field, ...]) -> RequestHead:
+    kept = tuple(field for field in head.fields if field[0] not in _FORM_FIELDS)
+    return dataclasses.replace(
+        head, method="POST", target=target, fields=Fields((*kept, *fields)), framing=Sized(length)
+    )

@@ -1,0 +1,187 @@
+"""Owns the story of an upload route: ask → stream → rewrite → pass on → clean up. For any backend.
+
+What the nginx upload module did, with its promises kept: the backend hears of a form only when every part of it has
+arrived and lies in the store, and whatever goes wrong before leaves nothing.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from gateway.errors import BodyTooLarge, MethodNotAllowed
+from gateway.http.head import Field, RequestHead
+from gateway.http.reply import Reply
+from gateway.net.answer import HttpExchange
+from gateway.net.blocks import Block
+from gateway.settings_routes import Route
+from gateway.upload.disposition import parse_boundary
+from gateway.upload.form import FormDecoder, FormEvent, PartBegin, PartData, PartEnd
+from gateway.upload.handler import UploadResources
+from gateway.upload.intake import Intake
+from gateway.upload.plan import StoredFile, make_plan, must_remove, request_values
+from gateway.upload.rewritten import RewrittenForm, sign_form
+from gateway.upload.route_store import RouteStore, new_name
+
+
+class Backend(Protocol):
+    """The upstream of a route."""
+
+    async def ask(self, exchange: HttpExchange) -> None:
+        """A sub-request with the client's head and no body. Raises: CoreRefused, UpstreamError."""
+        ...
+
+    async def pass_form(
+        self, exchange: HttpExchange, *, target: str, body: bytes, fields: tuple[Field, ...]
+    ) -> int:
+        """Send the form and give the client the answer; returns the backend's status, however the client fares.
+
+        Raises: UpstreamError when the backend never gave a status.
+        """
+        ...
+
+    async def handle(self, exchange: HttpExchange) -> None:
+        """Forward a request as it is."""
+        ...
+
+
+@dataclass(slots=True)
+class RouteForm:
+    """One form on its way through."""
+
+    files: list[Intake] = field(default_factory=list)
+    parts: list[PartBegin] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    order: list[tuple[str, bytes] | int] = field(default_factory=list)  # a plain field, or a file's index
+    open_name: str | None = None
+    open_value: bytearray = field(default_factory=bytearray)
+    received: int = 0
+
+
+class RouteUpload:
+    """One ``[[routes]]`` table with ``action = "upload"``."""
+
+    def __init__(self, route: Route, resources: UploadResources, backend: Backend, sign_key: bytes) -> None:
+        assert route.store is not None  # noqa: S101 - the settings demand it of upload routes
+        self._route = route
+        self._resources = resources
+        self._backend = backend
+        self._sign_key = sign_key
+        self._plan = make_plan(route)
+        self.store = RouteStore(
+            route.store,
+            levels=route.store_levels,
+            access=route.store_access,
+            reserve_bytes=route.reserve_bytes,
+            fsync=route.fsync,
+        )
+
+    async def handle(self, exchange: HttpExchange) -> None:
+        """Raises: what a client, the store or the backend can do wrong."""
+        head = exchange.head
+        if head.method not in {"POST", "PUT"}:
+            await self._handle_other(exchange)
+            return
+        boundary = parse_boundary(head.fields.get("content-type"))
+        self._refuse_early(head)
+        with self._resources.admit():
+            if self._route.auth_url:
+                await self._backend.ask(exchange)
+            form = RouteForm()
+            status: int | None = None
+            try:
+                await self._stream(exchange, form, boundary)
+                status = await self._pass_on(exchange, form)
+            finally:
+                if must_remove(self._route, status=status):
+                    for intake in form.files:
+                        await asyncio.shield(intake.discard())
+
+    async def _handle_other(self, exchange: HttpExchange) -> None:
+        if exchange.head.method == "OPTIONS":
+            await exchange.reply(Reply(status=204, fields=(("allow", "POST, PUT, OPTIONS"),)))
+        elif self._route.other_methods == "forward":
+            await self._backend.handle(exchange)
+        else:
+            raise MethodNotAllowed(headers=(("allow", "POST, PUT, OPTIONS"),))
+
+    def _refuse_early(self, head: RequestHead) -> None:
+        limit = self._route.max_total_bytes
+        if limit and (head.content_length or 0) > limit:
+            raise BodyTooLarge(f"A form may have at most {limit} bytes here.")
+
+    async def _stream(self, exchange: HttpExchange, form: RouteForm, boundary: bytes) -> None:
+        decoder = FormDecoder(boundary, self._plan.limits)
+        started = time.monotonic()
+        async for block, ranges in exchange.body.blocks(self._resources.pool):
+            for start, end in ranges:
+                form.received += end - start
+                for event in decoder.feed(block.buffer, start, end):
+                    await self._take(exchange, form, event, block)
+            await self._keep_rate(form, started)
+        decoder.finish()
+        for intake in form.files:
+            await intake.finish()
+
+    async def _keep_rate(self, form: RouteForm, started: float) -> None:
+        rate = self._route.max_rate
+        if rate and (early_s := started + form.received / rate - time.monotonic()) > 0:
+            await asyncio.sleep(early_s)
+
+    async def _take(self, exchange: HttpExchange, form: RouteForm, event: FormEvent, block: Block) -> None:
+        match event:
+            case PartData(data) if form.open_name is None:
+                if form.files:
+                    await form.files[-1].take(data, block)
+            case PartData(data):
+                form.open_value += data
+            case PartBegin() if event.is_file:
+                self._begin_file(exchange, form, event)
+            case PartBegin(name=name, no_file_chosen=no_file):
+                form.open_name = name
+                form.open_value.clear()
+                if no_file:
+                    form.open_name = ""
+            case PartEnd() if form.open_name is not None:
+                if form.open_name:
+                    form.order.append((form.open_name, bytes(form.open_value)))
+                form.open_name = None
+            case _:
+                pass
+
+    def _begin_file(self, exchange: HttpExchange, form: RouteForm, part: PartBegin) -> None:
+        name = new_name()
+        intake = Intake(
+            self.store,
+            self._resources.workers,
+            staged=name,
+            size_hint=exchange.head.content_length,
+            max_bytes=self._route.max_file_bytes,
+            digests=self._plan.digests,
+        )
+        form.order.append(len(form.files))
+        form.files.append(intake)
+        form.parts.append(part)
+        form.names.append(name)
+
+    async def _pass_on(self, exchange: HttpExchange, form: RouteForm) -> int:
+        head, peer = exchange.head, exchange.peer
+        values = request_values(
+            self._plan, head, client=peer.address, scheme=peer.scheme, request_id=exchange.request_id
+        )
+        rewritten = RewrittenForm(self._plan, values)
+        for entry in form.order:
+            if isinstance(entry, int):
+                received = await form.files[entry].seal()
+                path = str(self.store.path_of(form.names[entry]))
+                stored = StoredFile(path=path, size=received.size, digests=received.digests)
+                rewritten.add_file(form.parts[entry], stored)
+            else:
+                rewritten.add_field(*entry)
+        encoded = rewritten.encode()
+        target = self._route.pass_to or head.path
+        if head.query and (self._route.pass_args or not self._route.pass_to):
+            target = f"{target}?{head.query}"
+        signature = sign_form(self._sign_key, encoded, method="POST", target=target, now=time.time())
+        fields = (("content-type", encoded.content_type), signature)
+        return await self._backend.pass_form(exchange, target=target, body=encoded.body, fields=fields)
