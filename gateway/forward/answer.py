@@ -16,9 +16,8 @@ _INTERIM_MAX: Final = 16  # more 1xx than this is a loop
 _FIELD_TEXT: Final = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
-_STATUS: Final = re.compile(r"[1-5][0-9][0-9]")
-_STATUS_LINE_CHARS: Final = len("HTTP/1.1 200")
-_LENGTH_MAX_DIGITS: Final = 18
+_STATUS_LINE: Final = re.compile(r"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: .*)?")
+_DIGITS: Final = re.compile(r"[0-9]{1,18}")
 CONTINUE: Final = 100
 SWITCHING: Final = 101
 FIRST_FINAL: Final = 200
@@ -253,15 +252,7 @@ class AnswerDecoder:
 def parse_answer_head(raw: bytes) -> AnswerHead:
     """The head in ``raw`` (without its empty line). Raises: UpstreamProtocol for anything that is ambiguous."""
     lines = _split(raw)
-    status_line = lines[0]
-    status_text = status_line[9:12]
-    if (
-        status_line[:9] not in {"HTTP/1.1 ", "HTTP/1.0 "}
-        or not _STATUS.fullmatch(status_text)
-        or status_line[_STATUS_LINE_CHARS : _STATUS_LINE_CHARS + 1] not in {"", " "}
-    ):
-        raise UpstreamProtocol(detail=f"the upstream's status line is malformed: {status_line[:80]!r}")
-    minor = int(status_line[7])
+    status, minor = _status_of(lines[0])
     fields = _parse_lines(lines[1:])
     framing = [field for field in fields if field[0] in _FRAMING_FIELDS]
     length, is_chunked = _framing(framing, minor)
@@ -271,7 +262,7 @@ def parse_answer_head(raw: bytes) -> AnswerHead:
             options = value.lower()
             keep_alive = "close" not in options and (keep_alive or "keep-alive" in options)
     return AnswerHead(
-        status=int(status_text),
+        status=status,
         fields=Fields(fields),
         minor=minor,
         keep_alive=keep_alive,
@@ -280,8 +271,19 @@ def parse_answer_head(raw: bytes) -> AnswerHead:
     )
 
 
+@lru_cache(maxsize=128)
+def _status_of(line: str) -> tuple[int, int]:
+    """Status and minor version of a status line. Raises: UpstreamProtocol."""
+    match = _STATUS_LINE.fullmatch(line)
+    if match is None:
+        raise UpstreamProtocol(detail=f"the upstream's status line is malformed: {line[:80]!r}")
+    return int(match[2]), int(match[1])
+
+
 def _framing(fields: list[Field], minor: int) -> tuple[int | None, bool]:
     """Content-Length and whether the content is chunked. Raises: UpstreamProtocol."""
+    if len(fields) == 1 and fields[0][0] == "content-length" and _DIGITS.fullmatch(fields[0][1]):
+        return int(fields[0][1]), False  # nearly every answer
     lengths = {
         item.strip(" \t") for name, value in fields if name == "content-length" for item in value.split(",")
     }
@@ -295,7 +297,7 @@ def _framing(fields: list[Field], minor: int) -> tuple[int | None, bool]:
     if not lengths:
         return None, False
     text = lengths.pop()
-    if lengths or not (text.isascii() and text.isdigit() and len(text) <= _LENGTH_MAX_DIGITS):
+    if lengths or not _DIGITS.fullmatch(text):
         raise UpstreamProtocol(detail="the upstream sent conflicting or malformed Content-Length")
     return int(text), False
 
@@ -309,13 +311,11 @@ def _split(raw: bytes) -> list[str]:
 
 
 def _parse_lines(lines: list[str]) -> list[Field]:
-    fields = []
-    for line in lines:
-        name, colon, value = line.partition(":")
-        if not colon:
-            raise UpstreamProtocol(detail="the upstream sent a field without a colon")
-        fields.append((_field_name(name), value.strip(" \t")))
-    return fields
+    try:
+        pairs = [line.split(":", 1) for line in lines]
+        return [(_field_name(name), value.strip(" \t")) for name, value in pairs]
+    except ValueError as error:
+        raise UpstreamProtocol(detail="the upstream sent a field without a colon") from error
 
 
 @lru_cache(maxsize=1024)
