@@ -41,6 +41,7 @@ def _files(folder: Path) -> list[Path]:
 def test_what_cannot_fit_is_refused_at_once_with_507(full_product: Product, small_disk: Path) -> None:
     token = full_product.new_user("ada")
     with OpenUpload(full_product, token=token, collection="ada/t", name="x", size_bytes=64 * MIB) as upload:
+        upload.send(MIB)
         status, _ = upload.answer()
     assert status == 507
     assert _files(small_disk) == []

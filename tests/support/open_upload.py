@@ -1,5 +1,6 @@
 """Owns an upload that a test holds open: it sends what the test says, when it says so."""
 
+import contextlib
 import http.client
 import os
 import socket
@@ -50,6 +51,9 @@ class OpenUpload:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # An answer that was being read holds the socket open: end the connection itself.
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
     def send(self, count: int) -> None:
