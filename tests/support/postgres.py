@@ -23,11 +23,11 @@ class PostgresServer:
     def url(self, database: str) -> str:
         return f"postgresql+psycopg://registry@/{database}?host={self.folder}"
 
-    def new_database(self) -> str:
+    def new_database(self, *, template: str = "template0") -> str:
         name = f"test_{secrets.token_hex(6)}"
         engine = create_engine(self.url("postgres"), isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {name}"))
+            connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
         engine.dispose()
         return self.url(name)
 
