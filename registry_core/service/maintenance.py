@@ -1,0 +1,126 @@
+"""Owns the core's hand on the maintenance switch: the two files in the data folder that the gateway watches.
+
+The format is the gateway's (``gateway/maintenance.py``); a test lets the gateway read what is written here.
+"""
+
+import ipaddress
+import json
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from gateway.errors import BadForm, StoreError
+from registry_core import policy
+from registry_core.policy import Actor
+from registry_core.registry import Registry
+from registry_core.repo import journal
+
+STATE_FILE: Final = "maintenance.json"
+FLAG_FILE: Final = "maintenance.flag"
+MODES: Final = ("full", "read-only", "uploads-off")
+_MOST_MESSAGE: Final = 2000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Maintenance:
+    """An open maintenance; times in epoch seconds."""
+
+    mode: str = "full"
+    message: str = ""
+    until: float | None = None
+    allow: tuple[str, ...] = ()
+    since: float = 0.0
+
+
+def current(registry: Registry) -> Maintenance | None:
+    """The maintenance that is on now, whoever began it."""
+    folder = registry.settings.data_dir
+    try:
+        value: dict[str, Any] = json.loads((folder / STATE_FILE).read_bytes())
+    except FileNotFoundError:
+        return Maintenance() if (folder / FLAG_FILE).exists() else None
+    except (OSError, ValueError):
+        return Maintenance()
+    until = value.get("until")
+    return Maintenance(
+        mode=str(value.get("mode", "full")),
+        message=str(value.get("message", "")),
+        until=_epoch(until) if until is not None else None,
+        allow=tuple(str(network) for network in value.get("allow", ())),
+        since=float(value.get("since", 0.0)),
+    )
+
+
+def _epoch(value: object) -> float | None:
+    """An end as the gateway's command or a person wrote it."""
+    if isinstance(value, int | float):
+        return float(value)
+    try:
+        return datetime.fromisoformat(str(value)).astimezone(UTC).timestamp()
+    except ValueError:
+        return None
+
+
+def turn_on(
+    registry: Registry,
+    actor: Actor | None,
+    *,
+    mode: str,
+    message: str,
+    hours: float | None,
+    allow: Sequence[str],
+) -> None:
+    """Begin a maintenance, or change the one that runs. Raises: Unauthorized, Forbidden, BadForm, StoreError."""
+    actor = policy.require_administrator(actor)
+    if mode not in MODES:
+        raise BadForm("The mode of a maintenance is full, read-only or uploads-off.")
+    try:
+        networks = [str(ipaddress.ip_network(one, strict=False)) for one in allow]
+    except ValueError as exc:
+        raise BadForm(f"Addresses that pass are written like 192.0.2.7 or 192.0.2.0/24: {exc}.") from exc
+    running = current(registry)
+    value = {
+        "mode": mode,
+        "message": message[:_MOST_MESSAGE],
+        "until": None if hours is None else registry.now + hours * 3600,
+        "allow": networks,
+        "since": running.since if running else registry.clock(),
+    }
+    try:
+        _write(registry.settings.data_dir / STATE_FILE, json.dumps(value, indent=1))
+    except OSError as exc:
+        raise StoreError("The switch cannot be written to the data folder.", detail=str(exc)) from exc
+    _note(registry, actor, "maintenance.on", mode)
+
+
+def turn_off(registry: Registry, actor: Actor | None) -> None:
+    """End the maintenance. Raises: Unauthorized, Forbidden, StoreError."""
+    actor = policy.require_administrator(actor)
+    folder = registry.settings.data_dir
+    try:
+        (folder / STATE_FILE).unlink(missing_ok=True)
+        (folder / FLAG_FILE).unlink(missing_ok=True)
+    except OSError as exc:
+        raise StoreError("The switch cannot be removed from the data folder.", detail=str(exc)) from exc
+    _note(registry, actor, "maintenance.off", "")
+
+
+def _write(path: Path, text: str) -> None:
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with fresh.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def _note(registry: Registry, actor: Actor, action: str, detail: str) -> None:
+    with registry.database.write() as db:
+        journal.add_line(db, at=registry.now, actor=actor.name, action=action, what="registry", detail=detail)
