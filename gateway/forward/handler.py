@@ -1,11 +1,17 @@
 """Owns the story of a forwarded request: check, ask the upstream, stream the answer back."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Iterable
 from typing import Final, Protocol, runtime_checkable
 
-from gateway.errors import BodyTooLarge, ClientError, ClientGone, CoreDown, GatewayError, UpstreamProtocol
+from gateway.errors import (
+    BodyTooLarge,
+    ClientGone,
+    CoreDown,
+    GatewayError,
+    MethodNotAllowed,
+    UpstreamProtocol,
+)
 from gateway.forward.answer import SWITCHING
 from gateway.forward.connection import UpstreamConnection
 from gateway.forward.origin import DialHold, Health, await_up
@@ -19,9 +25,9 @@ from gateway.http.head import Chunked, Field, Fields, NoBody, Sized
 from gateway.http.reply import Reply
 from gateway.settings import Core, Limits
 
-_log = logging.getLogger("gateway.forward")
 # A body of this size is taken whole before the upstream hears of it: one write, and a slow client costs it nothing.
 _SMALL_BODY_BYTES: Final = 64 * 1024
+_ALLOW: Final = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 _TUNNEL_IDLE_S: Final = 600.0  # browsers and WebSocket libraries ping at least every minute or two
 
 
@@ -55,29 +61,28 @@ class ForwardHandler:
     async def handle(self, exchange: Exchange) -> None:
         """Forward one request and answer it.
 
-        Raises, while the answer has not begun: BodyTooLarge, CoreDown, UpstreamTimeout, UpstreamProtocol, ClientGone
-        and what the body raises. Later the connection is cut.
+        Raises: MethodNotAllowed, BodyTooLarge, CoreDown, UpstreamTimeout, UpstreamProtocol, ClientGone and what the
+        body raises. If the answer had begun, the client's connection is cut by then.
         """
         link = _ClientLink(exchange.closed)
         exchange.closed.add_done_callback(link.cut)
         try:
             await self._forward(exchange, link)
-        except GatewayError as error:
-            if not exchange.is_started:
-                raise
-            exchange.abort()
-            if isinstance(error, ClientError):
-                raise
-            _log.warning("%s: answer cut: %s", exchange.request_id, error)
+        except GatewayError:
+            if exchange.is_started:
+                exchange.abort()
+            raise
         finally:
             exchange.closed.remove_done_callback(link.cut)
 
     async def _forward(self, exchange: Exchange, link: "_ClientLink") -> None:
+        head = exchange.head
+        if head.method == "TRACE":  # it would show the client what the gateway tells the upstream
+            raise MethodNotAllowed("TRACE is not supported.", headers=(("allow", _ALLOW),))
         body = await self._body_of(exchange)
         if self._health is not None:
             await await_up(self._health)
             self._watch(self._health)
-        head = exchange.head
         upgrade = upgrade_of(head)
         response = await self._pool.request(
             method=head.method,

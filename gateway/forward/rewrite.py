@@ -14,6 +14,7 @@ _REMADE: Final = frozenset(
 )
 _REMADE_PREFIXES: Final = ("x-forwarded-", "x-gateway-", "proxy-")
 _ANSWER_REMADE: Final = frozenset({*HOP_BY_HOP, "content-length", "date", "server", "x-request-id"})
+_PSEUDONYM: Final = "sregistry-gateway"  # in Via, which a gateway must add (RFC 9110 section 7.6.3)
 # Methods whose requests announce an empty body, so that an upstream does not wait for one (RFC 9110 section 8.6).
 _EXPECT_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 # A second HTTP or TLS layer inside a tunnel would carry requests past every check ("h2c smuggling").
@@ -55,7 +56,10 @@ def request_head(head: RequestHead, peer: Peer, request_id: str, *, upgrade: str
     else:
         identify = _known_identity if len(host) <= _CACHED_HOST_CHARS else _identity
         lines.append(identify(peer.address, peer.scheme, host))
-    text = f"{head.method} {head.target} HTTP/1.1\r\nhost: {host}\r\n{''.join(lines)}x-request-id: {request_id}\r\n\r\n"
+    text = (
+        f"{head.method} {head.target} HTTP/1.1\r\nhost: {host}\r\n{''.join(lines)}"
+        f"x-request-id: {request_id}\r\nvia: 1.{head.minor} {_PSEUDONYM}\r\n\r\n"
+    )
     return text.encode("latin-1")
 
 

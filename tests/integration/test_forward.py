@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.errors import MethodNotAllowed
 from tests.support.fake_exchange import FakeExchange, make_head
 from tests.support.forwarding import RUNNERS, Runner, forwarding, soon, until
 from tests.support.scripted_upstream import ScriptedUpstream, Talk, answering
@@ -190,5 +191,15 @@ def test_an_answer_without_framing_ends_with_the_connection(run: Runner, short_p
             handling.cancel()
             await asyncio.gather(handling, return_exceptions=True)
             assert "open=0" in repr(pool)
+
+    run(main())
+
+
+@both_loops
+def test_trace_would_show_what_the_gateway_adds_and_is_refused(run: Runner, short_path: Path) -> None:
+    async def main() -> None:
+        async with forwarding(f"unix:{short_path}/none") as (handler, _):
+            with pytest.raises(MethodNotAllowed, match="TRACE"):
+                await soon(handler.handle(FakeExchange(make_head("TRACE"))))
 
     run(main())

@@ -76,6 +76,7 @@ def test_who_asks_is_said_in_every_dialect() -> None:
         ("forwarded", 'for=192.0.2.7;host="reg.example:8443";proto=https'),
         ("x-real-ip", "192.0.2.7"),
         ("x-request-id", "req-1"),
+        ("via", "1.1 sregistry-gateway"),
     )
 
 
@@ -91,6 +92,11 @@ def test_what_is_no_ipv4_address_is_written_as_rfc_7239_wants(address: str, node
 def test_a_host_cannot_break_out_of_its_quotes() -> None:
     _, fields = rewritten(make_head("GET", "/", ("host", 'a";for=1.1.1.1;x="\\')))
     assert fields.get("forwarded") == 'for=192.0.2.7;host="a\\";for=1.1.1.1;x=\\"\\\\";proto=https'
+
+
+def test_we_are_named_behind_those_whom_the_request_passed_before() -> None:
+    _, fields = rewritten(make_head("GET", "/", ("via", "1.0 cache"), minor=0))
+    assert fields.all("via") == ["1.0 cache", "1.0 sregistry-gateway"]
 
 
 def test_a_long_host_is_rewritten_alike() -> None:
