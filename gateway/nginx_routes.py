@@ -85,7 +85,8 @@ def _in_order(locations: list[Location]) -> list[Location]:
 
 def _take_server(made: Imported, http: Directive | None, server: Directive) -> None:
     levels = (server.block or (), (http.block or ()) if http else ())
-    for listen in (d for d in levels[0] if d.name == "listen" and d.args):
+    listens = [d for d in levels[0] if d.name == "listen" and d.args]
+    for listen in sorted(listens, key=lambda d: d.args[0].startswith("[::]")):
         _take_listen(made, listen)
     for names in (d for d in levels[0] if d.name == "server_name"):
         _take_names(made, names)
@@ -107,12 +108,12 @@ def _take_listen(made: Imported, listen: Directive) -> None:
         address = f"0.0.0.0:{address}"
     elif address.startswith("*:"):
         address = f"0.0.0.0:{address[2:]}"
-    elif address.startswith("[::]"):
+    name = "https" if {"ssl", "quic"} & set(listen.args) else "http"
+    if address.startswith("[::]") and name in made.settings.get("server", {}):
         return  # the twin of the listener for IPv4
     if not re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\s\[\]]+):\d+", address):
         made.note(f"{listen.place}: 'listen {' '.join(listen.args)}' is not ADDR:PORT")
         return
-    name = "https" if {"ssl", "quic"} & set(listen.args) else "http"
     known = made.settings.setdefault("server", {}).setdefault(name, address)
     if known != address:
         made.note(f"{listen.place}: one {name} listener is possible; {known} is kept, {address} is not")
@@ -205,6 +206,7 @@ def _take_upload(
     route |= _target(made, passed, site)
     _take_auth(made, location, route)
     _take_store(location, route)
+    _note_public_store(made, route, site)
     for directive, setting in _SIZES.items():
         value = location.value(directive)
         if value is not None and (size := _size(value)) is not None:
@@ -271,6 +273,20 @@ def _take_store(location: Location, route: dict[str, Any]) -> None:
     access = location.find("upload_store_access")
     if access and " ".join(access[0].args) != "user:rw":
         route["store_access"] = " ".join(access[0].args)
+
+
+def _note_public_store(made: Imported, route: dict[str, Any], site: _Site) -> None:
+    for location in site.locations:
+        served = location.own("alias") or location.own("root")
+        if (
+            served
+            and served.args
+            and f"{route.get('store', '')}/".startswith(served.args[0].rstrip("/") + "/")
+        ):
+            made.note(
+                f"{served.place}: '{_name(location)}' serves the folder of the uploads, so that anybody may fetch"
+                " them. Choose another store."
+            )
 
 
 def _take_fields(made: Imported, location: Location, route: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ What lies under the folder:
     no client's value is ever part of a path, and no name is used twice.
 """
 
+import errno
 import os
 import secrets
 import stat
@@ -24,6 +25,8 @@ from gateway.store.syscalls import DiskFaults
 
 INCOMING: Final = ".incoming"
 _NAME_BYTES: Final = 16
+# File systems without hard links; there the random name alone must do.
+_NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
 
 
 class RouteStore:
@@ -64,8 +67,7 @@ class RouteStore:
             self._make_folders(target.parent)
             source = self._folder / INCOMING / name
             source.chmod(self._access)
-            os.link(source, target)  # unlike a rename it never replaces a file
-            source.unlink()
+            _move(source, target)
             if self._fsync:
                 _flush_folder(target.parent)
         self._staging.let_go(name)
@@ -123,6 +125,7 @@ class RouteWriter:
     def __init__(self, store: RouteStore, writer: DiskWriter) -> None:
         self._store = store
         self._writer = writer
+        self._is_published = False
 
     @property
     def staged(self) -> str:
@@ -137,17 +140,30 @@ class RouteWriter:
         """Make it durable and let the backend see it, at ``path_of(staged)``. Raises: StoreFull, StoreDown."""
         sealed = self._writer.seal()
         self._store.publish(sealed.staged)
+        self._is_published = True
         return sealed
 
     def discard(self) -> None:
         """Remove every trace, also after ``seal``. Never raises; may be called twice."""
         self._writer.discard()
-        self._store.remove(self.staged)
+        if self._is_published:
+            self._store.remove(self.staged)
 
 
 def new_name() -> str:
     """A name that nobody can guess and that was never used."""
     return secrets.token_hex(_NAME_BYTES)
+
+
+def _move(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)  # unlike a rename it never replaces a file
+    except OSError as exc:
+        if exc.errno not in _NO_LINKS:
+            raise
+        source.rename(target)
+    else:
+        source.unlink()
 
 
 def _is_ours(path: Path) -> bool:

@@ -51,9 +51,15 @@ def test_the_incumbents_configuration_becomes_a_route_that_does_the_same() -> No
 def test_what_the_incumbents_configuration_loses_is_named() -> None:
     notes = read_nginx(FIXTURES / "incumbent" / "nginx.conf").notes
     said = "\n".join(notes)
-    for lost in ("uwsgi_pass uwsgi:3031", "/static", "/images", r"\.(php|aspx|asp|myadmin)$"):
+    for lost in (
+        "uwsgi_pass uwsgi:3031",
+        "/static",
+        "/images",
+        r"\.(php|aspx|asp|myadmin)$",
+        "anybody may fetch",
+    ):
         assert lost in said
-    assert len(notes) == 4
+    assert len(notes) == 5
     assert all("site.conf:" in note for note in notes)
 
 
@@ -61,8 +67,8 @@ def test_the_command_prints_toml_names_what_is_lost_and_says_so_by_its_status() 
     result = CliRunner().invoke(import_nginx, [str(FIXTURES / "incumbent" / "nginx.conf")])
     assert result.exit_code == 1
     assert len(tomllib.loads(result.stdout)["routes"]) == 2
-    assert result.stderr.count("not translated: ") == 4
-    assert result.stdout.count("#  - ") == 4
+    assert result.stderr.count("not translated: ") == 5
+    assert result.stdout.count("#  - ") == 5
 
 
 def test_a_configuration_without_losses_is_status_0(tmp_path: Path) -> None:
@@ -217,6 +223,64 @@ def test_two_servers_that_differ_are_named() -> None:
 def test_a_backend_that_cannot_be_reached_the_same_way_is_named(passed: str, sentence: str) -> None:
     made = _translate("upstream two { server a; server b; } server { location /p/ { " + passed + " } }")
     assert any(sentence in note for note in made.notes)
+
+
+LISTENERS = {
+    "80": {"http": "0.0.0.0:80"},
+    "*:80": {"http": "0.0.0.0:80"},
+    "10.0.0.1:80": {"http": "10.0.0.1:80"},
+    "[::]:80": {"http": "[::]:80"},
+    "[::]:80; listen 80": {"http": "0.0.0.0:80"},
+    "443 ssl http2": {"https": "0.0.0.0:443"},
+}
+
+
+@pytest.mark.parametrize(("listen", "expected"), LISTENERS.items())
+def test_listeners_become_addresses(listen: str, expected: dict[str, str]) -> None:
+    made = _translate("server { listen " + listen + "; location / { proxy_pass http://a; } }")
+    assert made.settings["server"] == expected
+    assert not made.notes
+
+
+@pytest.mark.parametrize(
+    ("directive", "sentence"),
+    [
+        ("listen unix:/run/n.sock;", "not ADDR:PORT"),
+        ("listen 80; listen 8080;", "one http listener is possible"),
+        ("server_name ~^w+$ *.example.org;", "is a pattern"),
+        ("location ~ ^/x { proxy_pass http://b; }", "a path or a prefix"),
+    ],
+)
+def test_what_a_server_cannot_say_here_is_named(directive: str, sentence: str) -> None:
+    made = _translate("server { " + directive + " location / { proxy_pass http://a; } }")
+    assert any(sentence in note for note in made.notes)
+
+
+@pytest.mark.parametrize(
+    ("inner", "sentence"),
+    [
+        ("upload_set_form_field x;", "needs a name and a value"),
+        ("auth_request $where;", "has variables"),
+        ("auth_request off;", ""),
+    ],
+)
+def test_odd_directives_are_named_or_mean_nothing(inner: str, sentence: str) -> None:
+    _, made = _upload(inner)
+    assert bool(made.notes) == bool(sentence)
+    assert sentence in "".join(made.notes)
+
+
+def test_a_resumable_upload_is_named_where_it_is_inherited_from() -> None:
+    _, made = _upload("", server="upload_resumable on;")
+    assert "/uploads/" in made.notes[0]
+
+
+def test_a_pattern_that_python_cannot_read_matches_nothing() -> None:
+    made = _translate(
+        "server { location ~ ( { proxy_pass http://b; } location / { proxy_pass http://a; }"
+        " location = /u { upload_store /s; upload_pass /x; } }"
+    )
+    assert made.routes[0]["upstream"] == "http://a"
 
 
 def test_strange_values_make_good_toml() -> None:

@@ -1,5 +1,6 @@
 """Tests of a route's folder: files appear whole, under random names, reachable for whom the access bits name."""
 
+import errno
 import os
 import stat
 import time
@@ -92,6 +93,7 @@ def test_a_name_is_never_used_twice(tmp_path: Path) -> None:
     again.write(b"EVIL")
     with pytest.raises(StoreDown):
         again.seal()
+    again.discard()
     assert store.path_of(name).read_bytes() == b""
 
 
@@ -150,6 +152,18 @@ def test_a_sweep_takes_old_files_that_no_backend_fetched(tmp_path: Path) -> None
     assert store.sweep(older_than_s=3600) == 1
     assert not store.path_of(names[0]).exists()
     assert all(path.exists() for path in (*foreign, store.path_of(names[1]), store.path_of(names[2])))
+
+
+def test_a_file_system_without_hard_links_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    store, name = RouteStore(tmp_path, levels=(2,), access=0o600, reserve_bytes=0, fsync=False), new_name()
+    writer = store.create(name, size_hint=None)
+    writer.write(b"x")
+    writer.seal()
+    assert _files(tmp_path) == [store.path_of(name)]
 
 
 def test_removing_what_the_backend_took_is_fine(tmp_path: Path) -> None:
