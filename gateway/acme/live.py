@@ -13,6 +13,7 @@ from gateway.acme.schedule import Step
 from gateway.acme.state import AcmeState
 from gateway.net.certificate import CertificateRefused, Pair, read_pair
 from gateway.net.files import write_atomically
+from gateway.net.openssl_policy import without_openssl_policy
 from gateway.net.tls import name_is_covered
 
 HOOK_S: Final = 120.0
@@ -59,7 +60,8 @@ def run_hook(plan: AcmePlan, names: tuple[str, ...]) -> str:
     """Run the deploy hook. Returns "", or what went wrong."""
     if not plan.deploy_hook:
         return ""
-    environment = {**os.environ, "CERTIFICATE_FILE": str(plan.live), "CERTIFICATE_NAMES": " ".join(names)}
+    told = {"CERTIFICATE_FILE": str(plan.live), "CERTIFICATE_NAMES": " ".join(names)}
+    environment = {**without_openssl_policy(os.environ), **told}
     try:
         done = subprocess.run(  # noqa: S603 - the administrator's own command
             shlex.split(plan.deploy_hook), env=environment, timeout=HOOK_S, capture_output=True, check=False
