@@ -278,6 +278,10 @@ async def _serve(
     loaded: LoadedSettings, command: CommandLine, sockets: dict[str, socket.socket], *, is_worker: bool
 ) -> None:
     settings = loaded.settings
+    # asyncio's own default of six threads would make fsyncs wait for each other.
+    asyncio.get_running_loop().set_default_executor(
+        ThreadPoolExecutor(WORKER_THREADS, thread_name_prefix="io")
+    )
     gateway = Gateway(settings, owns_core=not settings.core.url)
     if not is_worker:
         await asyncio.to_thread(_recover, gateway)

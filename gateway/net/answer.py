@@ -143,15 +143,13 @@ class HttpExchange:
         # Read ahead on a worker thread: a cold disk must not hold up the other connections.
         loop = self._connection.loop
         left = count
-        ahead = loop.run_in_executor(None, file.read, min(READ_BYTES, left))
         while left:
-            data = await ahead
+            ahead = loop.run_in_executor(None, file.read, min(READ_BYTES, left))
+            data = await asyncio.shield(ahead)
             if not data:
                 self.abort()
                 raise ClientGone(detail="the blob is shorter than its size")
             left -= len(data)
-            if left:
-                ahead = loop.run_in_executor(None, file.read, min(READ_BYTES, left))
             await self.write(data)
 
     async def _sendfile(self, file: BinaryIO, count: int) -> None:

@@ -98,15 +98,17 @@ class BlockPool:
 class BlockSizer:
     """Chooses the next block's size from how fast the last one filled, so that slow clients stay small."""
 
-    __slots__ = ("size",)
+    __slots__ = ("is_slow", "size")
 
     def __init__(self, expected_bytes: int | None) -> None:
+        self.is_slow = True  # until it has shown otherwise
         self.size = SMALLEST_BLOCK_BYTES
         if expected_bytes is not None and expected_bytes < SMALLEST_BLOCK_BYTES:
             self.size = max(4096, 1 << (max(expected_bytes, 1) - 1).bit_length())
 
     def after(self, filled: int, seconds: float) -> None:
         """Note that ``filled`` bytes took ``seconds`` to arrive."""
+        self.is_slow = seconds > FAST_S
         if filled == self.size and seconds < FAST_S:
             self.size = min(max(self.size, SMALLEST_BLOCK_BYTES) * 2, LARGEST_BLOCK_BYTES)
         elif seconds > SLOW_S:

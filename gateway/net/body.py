@@ -1,7 +1,7 @@
 """Owns a request's content: its framing, its pace, and every way it can end badly."""
 
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from typing import TYPE_CHECKING, Final
 
 from gateway.errors import BodyTooLarge, MalformedRequest
@@ -98,7 +98,7 @@ class Body:
                 raise BodyTooLarge(f"The body may have at most {limit} bytes.")
         return bytes(content)
 
-    async def blocks(self, pool: BlockPool) -> AsyncIterator[tuple[Block, list[tuple[int, int]]]]:
+    async def blocks(self, pool: BlockPool) -> AsyncGenerator[tuple[Block, list[tuple[int, int]]]]:
         """The content as it lies in reusable blocks: ``(block, ranges of content in it)``.
 
         The consumer borrows the block for as long as it keeps slices; this generator lets go of its own hold when
@@ -107,6 +107,8 @@ class Body:
         await self._invite()
         sizer = BlockSizer(self.left)
         while not self.is_complete:
+            if sizer.is_slow:  # no block is held for a client that sends nothing
+                await self._wait_for(self._connection.receive())
             block = await pool.lease(sizer.size)
             try:
                 started = time.monotonic()

@@ -24,7 +24,11 @@ from gateway.settings import Limits
 log = logging.getLogger("gateway.net")
 
 SCRATCH_BYTES: Final = 256 * 1024
-INBOX_HIGH_BYTES: Final = 256 * 1024  # as much as is read ahead while nobody asks
+INBOX_HIGH_BYTES: Final = 64 * 1024  # as much as is read ahead while nobody asks
+HEAD_READ_BYTES: Final = 16 * 1024  # per read outside of bodies: thousands of connections may do this at once
+FLUSH_S: Final = (
+    0.5  # a block that fills slowly is handed on after this, so that slow clients hold none for long
+)
 WRITE_HIGH_BYTES: Final = 1024 * 1024
 # A refused upload: how much of it is read and dropped so that the client gets to see the answer.
 LINGER_S: Final = 3.0
@@ -100,7 +104,7 @@ class Connection(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         block = self._block
         if block is None:
-            return self._scratch_view
+            return self._scratch_view if self.phase is Phase.BODY else self._scratch_view[:HEAD_READ_BYTES]
         return block.view[block.filled : self._block_limit]
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -108,9 +112,7 @@ class Connection(asyncio.BufferedProtocol):
         if block is not None:
             block.filled += nbytes
             if self._body is not None and self._body.took(block):
-                self._block = None
-                self._pause()
-                self._wake()
+                self._hand_on_block()
             return
         if self._tunnel is not None:
             self._tunnel.feed_data(bytes(self._scratch_view[:nbytes]))
@@ -125,6 +127,11 @@ class Connection(asyncio.BufferedProtocol):
         self.inbox += self._scratch_view[:nbytes]
         if len(self.inbox) >= INBOX_HIGH_BYTES:
             self._pause()
+        self._wake()
+
+    def _hand_on_block(self) -> None:
+        self._block = None
+        self._pause()
         self._wake()
 
     def eof_received(self) -> bool:
@@ -172,6 +179,9 @@ class Connection(asyncio.BufferedProtocol):
         elif self.phase is Phase.BODY and self._body is not None and self._waiter is not None:
             if self._body.is_too_slow(now, limits):
                 self._fail(BodyTimeout())
+            elif self._block is not None and self._block.filled and now - self._since > FLUSH_S:
+                self._body.took_enough = True
+                self._hand_on_block()
         elif self.phase is Phase.LINGER and now - self._since > LINGER_S:
             self.transport.abort()
 
@@ -226,7 +236,7 @@ class Connection(asyncio.BufferedProtocol):
                 return
         if self._eof:
             raise ClientGone
-        self._block, self._block_limit = block, limit
+        self._block, self._block_limit, self._since = block, limit, self.loop.time()
         try:
             await self._wait()
         finally:

@@ -110,12 +110,14 @@ def _parameters(grammar: re.Pattern[str], text: str, at: int) -> Iterator[tuple[
 
 
 def _unescape(text: str) -> str:
+    if "\\" not in text and "%" not in text:
+        return text
     return _ESCAPED.sub(lambda found: found[1] or _PERCENT[found[2]], text)
 
 
 def _field_name(text: str) -> str:
     try:
-        text.encode()
+        text.encode()  # fails for the surrogates of bytes that are not UTF-8
     except UnicodeEncodeError as exc:
         raise BadForm("The name of a form field is not UTF-8.") from exc
     return _unescape(text)
@@ -123,7 +125,9 @@ def _field_name(text: str) -> str:
 
 def _file_name(text: str) -> str:
     # Only shown, never a path: bytes that are not UTF-8 must not fail an upload of gigabytes.
-    return _unescape(text.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
+    if not text.isascii():
+        text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return _unescape(text)
 
 
 def _base_name(filename: str) -> str:

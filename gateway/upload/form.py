@@ -248,6 +248,10 @@ class FormDecoder:
     def _read_line_end(self, buffer: bytearray, pos: int, end: int) -> Generator[FormEvent, None, int]:
         """What follows ``--boundary``: white space and CR LF, or ``--``; else the line is text."""
         tail = self._tail
+        if not tail and buffer.startswith(_CRLF, pos, end):  # as good as always
+            yield from self._end_part()
+            self._enter_head()
+            return pos + len(_CRLF)
         while pos < end:
             byte = buffer[pos]
             decisive = _LF if tail.endswith(b"\r") else _DASH if tail == b"-" else None

@@ -4,8 +4,10 @@ The core is asked before the first byte of a file is read, and before ``100 Cont
 headers say enough. Nothing becomes visible before the whole form has arrived.
 """
 
+import asyncio
 import secrets
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import parse_qs
@@ -21,7 +23,7 @@ from gateway.contract import (
     parse_tag,
 )
 from gateway.core_api import CommittedReference, CoreApi
-from gateway.errors import BadForm, BodyTooLarge, TooManyRequests, Unauthorized
+from gateway.errors import BadForm, BodyTooLarge, StoreFull, TooManyRequests, Unauthorized
 from gateway.http.head import RequestHead
 from gateway.http.reply import Reply, json_reply, redirect
 from gateway.net.answer import HttpExchange
@@ -36,6 +38,7 @@ from gateway.upload.form import FormDecoder, FormEvent, FormLimits, PartBegin, P
 from gateway.upload.intake import Intake, Received
 
 DEFAULT_TAG: Final = "latest"
+ROOM_CHECK_BYTES: Final = 1024 * 1024  # smaller uploads find out while they are written
 
 
 @dataclass(slots=True)
@@ -53,6 +56,13 @@ class UploadResources:
     def admit(self) -> "Admission":
         """A place among the uploads of this process. Raises: TooManyRequests."""
         return Admission(self)
+
+    async def require_room(self, declared: int | None) -> None:
+        """Refuse what cannot fit before its first byte. Raises: StoreFull, StoreDown."""
+        if declared and declared >= ROOM_CHECK_BYTES:
+            free = await asyncio.get_running_loop().run_in_executor(self.workers, self.store.free_bytes)
+            if free is not None and declared > free:
+                raise StoreFull(detail=f"{declared} bytes announced, {free} bytes free")
 
 
 class Admission:
@@ -108,6 +118,7 @@ class WebUpload:
         boundary = parse_boundary(head.fields.get("content-type"))
         self._refuse_early(head)
         with self._resources.admit():
+            await self._resources.require_room(head.content_length)
             form = Form(fields=parse_qs(head.query, keep_blank_values=True, max_num_fields=100))
             try:
                 if form.first("collection") and (
@@ -168,10 +179,11 @@ class WebUpload:
                 header_bytes=limits.part_header_bytes,
             ),
         )
-        async for block, ranges in exchange.body.blocks(self._resources.pool):
-            for start, end in ranges:
-                for event in decoder.feed(block.buffer, start, end):
-                    await self._take(exchange, form, event, block)
+        async with aclosing(exchange.body.blocks(self._resources.pool)) as blocks:
+            async for block, ranges in blocks:
+                for start, end in ranges:
+                    for event in decoder.feed(block.buffer, start, end):
+                        await self._take(exchange, form, event, block)
         decoder.finish()
 
     async def _take(self, exchange: HttpExchange, form: Form, event: FormEvent, block: Block) -> None:
@@ -182,7 +194,7 @@ class WebUpload:
             case PartData(data):
                 form.open_value += data
             case PartBegin() if event.is_file:
-                await self._begin_file(exchange, form, event)
+                await self._begin_file(exchange, form, event, block)
             case PartBegin(name=name):
                 form.open_field = name
                 form.open_value.clear()
@@ -193,16 +205,15 @@ class WebUpload:
             case _:
                 pass
 
-    async def _begin_file(self, exchange: HttpExchange, form: Form, part: PartBegin) -> None:
+    async def _begin_file(self, exchange: HttpExchange, form: Form, part: PartBegin, block: Block) -> None:
         if form.ticket is None:
             await self._ask(exchange, form)
         assert form.ticket is not None  # noqa: S101 - asked, or refused by an exception
-        declared = exchange.head.content_length
         intake = Intake(
             self._resources.store,
             self._resources.workers,
             staged=f"{form.ticket.id}-{secrets.token_hex(4)}",
-            size_hint=declared,
+            size_hint=size_hint(exchange, block),
             max_bytes=smaller_limit(self._resources.limits.upload_bytes, form.ticket.max_bytes),
         )
         form.files.append(FormFile(filename=part.filename or "", intake=intake))
@@ -256,6 +267,11 @@ def make_placement(ticket: Ticket, container: str, received: Received) -> Placem
         sha256=received.sha256,
         key=blob_key(ticket.entity, ticket.collection, container, received.sha256),
     )
+
+
+def size_hint(exchange: HttpExchange, block: Block) -> int | None:
+    """The most bytes that a file which begins within ``block`` can have; None for a chunked body."""
+    return None if exchange.body.left is None else exchange.body.left + block.filled
 
 
 def smaller_limit(one: int, other: int) -> int:

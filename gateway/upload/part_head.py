@@ -31,7 +31,9 @@ def read_part_head(block: bytes, *, max_headers: int) -> PartHead:
     Raises: BadForm.
     """
     text = block.decode("utf-8", "surrogateescape")
-    lines = _FOLD.sub(" ", text).split("\r\n") if text else []
+    if "\r\n " in text or "\r\n\t" in text:
+        text = _FOLD.sub(" ", text)
+    lines = text.split("\r\n") if text else []
     if len(lines) > max_headers:
         raise BadForm(f"A part of the form has more than {max_headers} headers.")
     headers = tuple(_read_line(line) for line in lines)
@@ -61,4 +63,4 @@ def _read_line(line: str) -> Field:
 
 
 def _readable(text: str) -> str:
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -13,6 +13,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -152,15 +153,16 @@ class PartsIntake:
 
     async def _fill(self, exchange: HttpExchange, lanes: list[Lane], length: int) -> int:
         size = 0
-        async for block, ranges in exchange.body.blocks(self._resources.pool):
-            for start, end in ranges:
-                size += end - start
-                if size > length:
-                    raise LengthMismatch(f"The part must have {length} bytes; more arrived.")
-                for lane in lanes:
-                    lane.submit(block.view[start:end], block)
-                for lane in lanes:
-                    await lane.has_room()
+        async with aclosing(exchange.body.blocks(self._resources.pool)) as blocks:
+            async for block, ranges in blocks:
+                for start, end in ranges:
+                    size += end - start
+                    if size > length:
+                        raise LengthMismatch(f"The part must have {length} bytes; more arrived.")
+                    for lane in lanes:
+                        lane.submit(block.view[start:end], block)
+                    for lane in lanes:
+                        await lane.has_room()
         for lane in lanes:
             await lane.finish()
         return size

@@ -6,6 +6,7 @@ arrived and lies in the store, and whatever goes wrong before leaves nothing.
 
 import asyncio
 import time
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,7 +18,7 @@ from gateway.net.blocks import Block
 from gateway.settings_routes import Route
 from gateway.upload.disposition import parse_boundary
 from gateway.upload.form import FormDecoder, FormEvent, PartBegin, PartData, PartEnd
-from gateway.upload.handler import UploadResources
+from gateway.upload.handler import UploadResources, size_hint
 from gateway.upload.intake import Intake
 from gateway.upload.plan import StoredFile, make_plan, must_remove, request_values
 from gateway.upload.rewritten import RewrittenForm, sign_form
@@ -113,12 +114,13 @@ class RouteUpload:
     async def _stream(self, exchange: HttpExchange, form: RouteForm, boundary: bytes) -> None:
         decoder = FormDecoder(boundary, self._plan.limits)
         started = time.monotonic()
-        async for block, ranges in exchange.body.blocks(self._resources.pool):
-            for start, end in ranges:
-                form.received += end - start
-                for event in decoder.feed(block.buffer, start, end):
-                    await self._take(exchange, form, event, block)
-            await self._keep_rate(form, started)
+        async with aclosing(exchange.body.blocks(self._resources.pool)) as blocks:
+            async for block, ranges in blocks:
+                for start, end in ranges:
+                    form.received += end - start
+                    for event in decoder.feed(block.buffer, start, end):
+                        await self._take(exchange, form, event, block)
+                await self._keep_rate(form, started)
         decoder.finish()
         for intake in form.files:
             await intake.finish()
@@ -136,7 +138,7 @@ class RouteUpload:
             case PartData(data):
                 form.open_value += data
             case PartBegin() if event.is_file:
-                self._begin_file(exchange, form, event)
+                self._begin_file(exchange, form, event, block)
             case PartBegin(name=name, no_file_chosen=no_file):
                 form.open_name = name
                 form.open_value.clear()
@@ -149,13 +151,13 @@ class RouteUpload:
             case _:
                 pass
 
-    def _begin_file(self, exchange: HttpExchange, form: RouteForm, part: PartBegin) -> None:
+    def _begin_file(self, exchange: HttpExchange, form: RouteForm, part: PartBegin, block: Block) -> None:
         name = new_name()
         intake = Intake(
             self.store,
             self._resources.workers,
             staged=name,
-            size_hint=exchange.head.content_length,
+            size_hint=size_hint(exchange, block),
             max_bytes=self._route.max_file_bytes,
             digests=self._plan.digests,
         )

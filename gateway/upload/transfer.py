@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from contextlib import aclosing
 from typing import Final
 
 from gateway.contract import (
@@ -71,6 +72,7 @@ class Transfer:
     async def _take_image(self, exchange: HttpExchange, ticket: Ticket, token: str) -> None:
         expected = _expected_digest(exchange.head, ticket.sha256)
         check_declared(exchange.head, ticket.size)
+        await self._resources.require_room(exchange.head.content_length)
         intake = Intake(
             self._resources.store,
             self._resources.workers,
@@ -79,9 +81,10 @@ class Transfer:
             max_bytes=smaller_limit(self._resources.limits.upload_bytes, ticket.max_bytes),
         )
         try:
-            async for block, ranges in exchange.body.blocks(self._resources.pool):
-                for start, end in ranges:
-                    await intake.take(block.view[start:end], block)
+            async with aclosing(exchange.body.blocks(self._resources.pool)) as blocks:
+                async for block, ranges in blocks:
+                    for start, end in ranges:
+                        await intake.take(block.view[start:end], block)
             check_length(intake.size, ticket.size)
             received = await intake.seal()
             for promised in expected:

@@ -389,3 +389,48 @@ def test_more_connections_than_allowed_are_closed_at_once() -> None:
             assert await (await server.connect()).rest() == b""
 
     run(story())
+
+
+def test_many_slow_uploads_hold_no_memory_that_a_fast_one_needs() -> None:
+    """All blocks that there are would be held if each slow client kept one."""
+    pool = BlockPool(2 << 20)
+
+    async def count(exchange: HttpExchange) -> None:
+        total = 0
+        async for _, ranges in exchange.body.blocks(pool):
+            total += sum(end - start for start, end in ranges)
+        await exchange.reply(Reply(status=200, body=str(total).encode()))
+
+    async def story() -> None:
+        async with raw_server(count) as server:
+            slow = [await server.connect() for _ in range(60)]
+            for client in slow:
+                await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n" + b"x" * 10)
+            fast = await server.connect()
+            await fast.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3000000\r\n\r\n" + b"x" * 3_000_000)
+            assert (await fast.answer())[2] == b"3000000"
+            for client in slow:
+                await client.send(b"x" * 99_990)
+            for client in slow:
+                assert (await client.answer())[2] == b"100000"
+            assert pool.allocated_bytes <= 2 << 20
+
+    run(story())
+
+
+def test_a_slow_body_is_handed_on_before_its_block_is_full() -> None:
+    async def story() -> None:
+        arrived = asyncio.Event()
+
+        async def watch(exchange: HttpExchange) -> None:
+            async for _ in exchange.body.blocks(BlockPool(8 << 20)):
+                arrived.set()
+            await exchange.reply(Reply(status=200))
+
+        async with raw_server(watch) as server:
+            client = await server.connect()
+            await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 500)
+            async with asyncio.timeout(5):
+                await arrived.wait()
+
+    run(story())
