@@ -8,18 +8,19 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from anyio.to_thread import current_default_thread_limiter
-from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.errors import GatewayError, MethodNotAllowed, NotFound
 from registry_core.chores import Chores
 from registry_core.registry import Registry
-from registry_core.routes import discovery, images, internal, library
-from registry_core.routes.call import respond_error
+from registry_core.routes import discovery, images, internal, library, pages
+from registry_core.routes.pages_frame import Site, answer_failure, open_site
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +33,9 @@ _NO_SUCH_METHOD: Final = 405
 class Edge:
     """Around everything: the request's id, doubled slashes, and the last net for mistakes of ours."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, site: Site) -> None:
         self._app = app
+        self._site = site
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -41,6 +43,7 @@ class Edge:
             return
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
+        scope["app"] = self._app  # by this, routes know that refusals are exceptions here, not answers
         if "//" in scope["path"]:
             scope["path"] = re.sub("/{2,}", "/", scope["path"])  # old clients: v1/images//name
         started = False
@@ -58,7 +61,8 @@ class Edge:
             log.exception("%s %s %s", request_id, scope["method"], scope["path"])
             if started:
                 raise
-            await respond_error(GatewayError(), request_id)(scope, receive, send_with_id)
+            answer = await answer_failure(self._site, Request(scope), GatewayError())
+            await answer(scope, receive, send_with_id)
 
 
 def _request_id(scope: Scope) -> str:
@@ -70,31 +74,20 @@ def _request_id(scope: Scope) -> str:
     return secrets.token_hex(8)
 
 
-def request_id_of(request: Request) -> str:
-    """The id that the answer carries."""
-    return str(request.state.request_id)
-
-
-async def answer_error(request: Request, error: Exception) -> Response:
-    """A failure with an answer of its own."""
-    assert isinstance(error, GatewayError)  # noqa: S101 – registered for these
-    return respond_error(error, request_id_of(request))
-
-
-async def answer_http_error(request: Request, error: Exception) -> Response:
-    """What Starlette itself refuses: unknown paths and methods."""
-    assert isinstance(error, HTTPException)  # noqa: S101 – registered for these
-    if error.status_code == _NO_SUCH_METHOD:
-        allow = (error.headers or {}).get("Allow", "")
-        return respond_error(MethodNotAllowed(headers=(("allow", allow),)), request_id_of(request))
-    return respond_error(NotFound(), request_id_of(request))
+def failure_of(error: Exception) -> GatewayError:
+    """The failure to tell of: ours, or what Starlette itself refuses (unknown paths and methods)."""
+    if isinstance(error, GatewayError):
+        return error
+    if isinstance(error, HTTPException) and error.status_code == _NO_SUCH_METHOD:
+        return MethodNotAllowed(headers=(("allow", (error.headers or {}).get("Allow", "")),))
+    return NotFound()
 
 
 def build_app(registry: Registry) -> ASGIApp:
     """The application that serves one registry."""
 
     @asynccontextmanager
-    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(_app: Router) -> AsyncIterator[None]:
         current_default_thread_limiter().total_tokens = _THREADS
         chores = Chores(registry)
         chores.start()
@@ -104,15 +97,22 @@ def build_app(registry: Registry) -> ASGIApp:
             chores.stop()
             registry.database.close()
 
-    app = Starlette(
+    site = open_site(registry)
+
+    async def answer_error(request: Request, error: Exception) -> Response:
+        return await answer_failure(site, request, failure_of(error))
+
+    # Not the class Starlette: its own net would answer before ours, and without the envelope.
+    router = Router(
         routes=[
             *images.routes(registry),
             *internal.routes(registry),
             *discovery.routes(registry),
             *library.routes(registry),
+            *pages.routes(site),
         ],
-        exception_handlers={GatewayError: answer_error, HTTPException: answer_http_error},
+        redirect_slashes=False,  # a redirect turns a client's POST into a GET
         lifespan=lifespan,
     )
-    app.router.redirect_slashes = False  # a redirect turns a client's POST into a GET
-    return Edge(app)
+    handlers = {GatewayError: answer_error, HTTPException: answer_error}
+    return Edge(ExceptionMiddleware(router, handlers=handlers), site)
