@@ -101,3 +101,13 @@ class ServerHandshake(ssl.SSLObject):
             context = challenge(hello.server_name)
             if context is not None:
                 self.context = context
+
+
+def verified_client(tls: ssl.SSLObject | None) -> str:
+    """Whose certificate the client proved, by its common name, else its whole subject; "" = it proved none."""
+    certificate = tls.getpeercert() if tls is not None else None
+    if not certificate:
+        return ""
+    subject = [pair for group in certificate.get("subject", ()) for pair in group]
+    names = [value for key, value in subject if key == "commonName"]
+    return names[0] if names else ", ".join(f"{key}={value}" for key, value in subject) or "unnamed"

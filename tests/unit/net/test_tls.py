@@ -11,6 +11,7 @@ import pytest
 from gateway.errors import SettingsError
 from gateway.net.certificate import CertificateRefused, Pair, key_pem
 from gateway.net.dev_ca import ensure_leaf
+from gateway.net.handshake import verified_client
 from gateway.net.tls import (
     REFRESH_AFTER,
     CertificateSource,
@@ -233,6 +234,21 @@ def test_no_certificate_is_asked_of_clients_unless_a_ca_is_given(tmp_path: Path)
     plain.load_cert_chain(*client_files(tmp_path, pair))
     with pytest.raises(ssl.SSLError, match="CERTIFICATE_VERIFY_FAILED"):
         until_refused(wanting, plain)
+
+
+def test_a_client_with_a_certificate_of_the_ca_is_known_by_name(tmp_path: Path) -> None:
+    staff = rsa_chain(["alice.example"])
+    (tmp_path / "alice.pem").write_bytes(staff.chain)
+    (tmp_path / "alice.key").write_bytes(staff.key)
+    (tmp_path / "staff.pem").write_bytes(staff.root)
+    opened = source(tmp_path, client_ca=tmp_path / "staff.pem")
+    client = trusting(tmp_path / "tls" / "ca.crt")
+    _, without = shake_hands(opened.context, client)
+    assert verified_client(without) == ""
+    client.load_cert_chain(tmp_path / "alice.pem", tmp_path / "alice.key")
+    _, known = shake_hands(opened.context, client)
+    assert verified_client(known) == "alice.example"
+    assert verified_client(None) == ""
 
 
 def client_files(folder: Path, pair: Pair) -> tuple[Path, Path]:
