@@ -2,7 +2,7 @@
 
 import ssl
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 from gateway.net.client_hello import read_client_hello
 from gateway.net.proxy_protocol import ProxyHeader, read_proxy_header
@@ -108,6 +108,8 @@ def verified_client(tls: ssl.SSLObject | None) -> str:
     certificate = tls.getpeercert() if tls is not None else None
     if not certificate:
         return ""
-    subject = [pair for group in certificate.get("subject", ()) for pair in group]
+    # The annotations of getpeercert() cannot tell the subject from the dates beside it.
+    groups = cast("tuple[tuple[tuple[str, str], ...], ...]", certificate.get("subject", ()))
+    subject = [pair for group in groups for pair in group]
     names = [value for key, value in subject if key == "commonName"]
     return names[0] if names else ", ".join(f"{key}={value}" for key, value in subject) or "unnamed"
