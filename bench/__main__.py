@@ -46,6 +46,7 @@ class Lineup:
             "starlette-httpx": lambda: peers.python(name, "proxy_app", tls=True, upstream=self._upstream()),
             "gateway": lambda: peers.gateway(name)[1],
             "gateway-forward": lambda: peers.gateway(name, {"GATEWAY_CORE__URL": self._upstream()})[1],
+            "gateway-route": lambda: peers.route(name, self._upstream()),
             "gateway-pull": lambda: self._with_blob(name),
             "gateway-maintenance": lambda: self._in_maintenance(name),
         }

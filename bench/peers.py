@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -105,6 +106,16 @@ class Peers:
             paths={"upload": "/upload", "get": "/v1/thing"},
         )  # fmt: skip
 
+    def route(self, name: str, upstream: str) -> Target:
+        """The product in front of another backend: files taken out of forms, hashed, the rest passed on."""
+        store = self._target / f"{name}-files"
+        store.mkdir()
+        config = self._folder / f"{name}.toml"
+        fsync = "true" if self._fsync else "false"
+        config.write_text(_ROUTE.format(upstream=upstream, store=store, fsync=fsync))
+        _, target = self.gateway(name, {"GATEWAY_CONFIG": str(config)})
+        return replace(target, folder=store, paths={"upload": "/upload"}, token="")
+
     def gateway(
         self, name: str = "gateway", settings: Mapping[str, str] | None = None
     ) -> tuple[Product, Target]:
@@ -130,6 +141,18 @@ class Peers:
             token=token,
         )
         return product, target
+
+
+_ROUTE: Final = """
+[[routes]]
+path = "/upload"
+action = "upload"
+upstream = "{upstream}"
+pass_to = "/taken"
+store = "{store}"
+fsync = {fsync}
+file_fields = ["name", "path", "size", "sha256"]
+"""
 
 
 def _make_certificate(certificate: Path, key: Path) -> None:
