@@ -81,11 +81,6 @@ class UpstreamConnection(asyncio.Protocol):
         return self._is_busy and self._decoder.head is None
 
     @property
-    def answer_begun(self) -> bool:
-        """At least one byte of the answer came."""
-        return self._decoder.has_begun
-
-    @property
     def is_complete(self) -> bool:
         """The whole answer was received."""
         return self._decoder.is_complete
@@ -185,9 +180,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     def settle(self) -> bool:
         """The request is over; whether the connection may carry another one. If not, it is closed."""
+        self.take()  # what nobody wanted to have
         reusable = (
             self._decoder.is_reusable
-            and not self._decoder.buffered
             and self._sent_all
             and self._failure is None
             and not self._transport.is_closing()

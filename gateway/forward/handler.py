@@ -90,7 +90,7 @@ class ForwardHandler:
             body=body,
             head_s=self._core.head_s,
             idle_s=self._core.idle_s,
-            hold=DialHold(seconds=self._hold_s, health=self._health),
+            hold=DialHold(seconds=self._core.hold_s, health=self._health),
             may_upgrade=bool(upgrade),
             inform=_informer(exchange) if head.minor else None,
             watch=link.watch,
@@ -130,8 +130,6 @@ class ForwardHandler:
         reader, writer = await exchange.tunnel(response.status, fields)
         await Tunnel(reader, writer, response.tunnel, idle_s=self._tunnel_idle_s).run()
 
-    # -- the request's body
-
     async def _body_of(self, exchange: Exchange) -> bytes | Body | None:
         match exchange.head.framing:
             case NoBody():
@@ -161,13 +159,6 @@ class ForwardHandler:
         return BodyTooLarge(
             f"The request body is larger than this server accepts ({self._body_limit} bytes)."
         )
-
-    # -- the upstream's health
-
-    @property
-    def _hold_s(self) -> float:
-        is_first_start = not (self._core.url or self._pool.has_connected)
-        return self._core.start_hold_s if is_first_start else self._core.hold_s
 
     def _watch(self, health: Health) -> None:
         """Nobody waits for an upstream that hangs: it may accept connections for ever and answer none."""

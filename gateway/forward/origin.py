@@ -102,7 +102,6 @@ class Dialer:
         self._tls = (tls or ssl.create_default_context()) if origin.is_tls else None
         self._refused_first = 0.0
         self._refused_last = float("-inf")
-        self.has_connected = False
 
     async def dial[P: asyncio.Protocol](self, make: Callable[[], P], hold: DialHold | None) -> P:
         """A new connection.
@@ -118,7 +117,6 @@ class Dialer:
                 if not await self._may_redial(error, hold):
                     raise CoreDown(detail=f"cannot connect to {self.name}: {error!r}") from error
             else:
-                self.has_connected = True
                 self._refused_last = float("-inf")
                 return protocol
 

@@ -28,10 +28,10 @@ type Inform = Callable[[int, Fields], Awaitable[None]]
 def may_resend(*, method: str, is_reused: bool, body_begun: bool, unsent: bool) -> bool:
     """Whether a request whose connection closed without an answer may be sent once more.
 
-    Only the race between reuse and the upstream's own idle limit qualifies, and only if the upstream surely got
-    nothing, or may get it twice (RFC 9110 section 9.2.2). A streamed body cannot be had twice.
+    Only if the upstream surely got nothing; or in the race between reuse and the upstream's own idle limit, if it may
+    get it twice (RFC 9110 section 9.2.2). A streamed body cannot be had twice.
     """
-    return is_reused and not body_begun and (unsent or method in _IDEMPOTENT)
+    return not body_begun and (unsent or (is_reused and method in _IDEMPOTENT))
 
 
 class UpstreamPool:
@@ -63,11 +63,6 @@ class UpstreamPool:
             f"<UpstreamPool {self._dialer.name} open={len(self._open)} idle={len(self._idle)}"
             f" dialing={self._dialing} queued={len(self._queue)}>"
         )
-
-    @property
-    def has_connected(self) -> bool:
-        """Whether the upstream ever accepted a connection."""
-        return self._dialer.has_connected
 
     async def request(
         self,
@@ -108,7 +103,7 @@ class UpstreamPool:
                 final = await self._final_head(connection, inform)
             except ClosedUnanswered as closed:
                 await self._discard(connection)
-                if not may_resend(method=method, is_reused=is_reused, body_begun=connection.body_begun,
+                if is_fresh or not may_resend(method=method, is_reused=is_reused, body_begun=connection.body_begun,
                                   unsent=closed.unsent):  # fmt: skip
                     raise await self._explain_closed(closed) from closed
                 is_fresh = True  # every idle connection may have met the same end

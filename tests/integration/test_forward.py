@@ -203,3 +203,85 @@ def test_trace_would_show_what_the_gateway_adds_and_is_refused(run: Runner, shor
                 await soon(handler.handle(FakeExchange(make_head("TRACE"))))
 
     run(main())
+
+
+@both_loops
+def test_a_paused_upstream_goes_on_when_the_client_does(run: Runner, short_path: Path) -> None:
+    total = 8 * 1024 * 1024
+
+    async def main() -> None:
+        async def script(talk: Talk) -> None:
+            await talk.read_head()
+            await talk.say(OK + b"content-length: %d\r\n\r\n" % total + bytes(total))
+            await silent(talk)
+
+        async def silent(talk: Talk) -> None:
+            await talk.reader.read()
+
+        async with (
+            ScriptedUpstream(script, short_path / "s") as upstream,
+            forwarding(upstream.origin) as (handler, pool),
+        ):
+            room = asyncio.Semaphore(0)
+            exchange = FakeExchange(room=room)
+            handling = asyncio.create_task(handler.handle(exchange))
+            await until(lambda: exchange.is_started)
+            while not handling.done():
+                await asyncio.sleep(0.002)  # the client takes one piece at a time
+                room.release()
+            await soon(handling)
+            assert len(exchange.content) == total
+            assert exchange.finished
+            assert repr(pool).endswith("open=1 idle=1 dialing=0 queued=0>")
+
+    run(main())
+
+
+@both_loops
+def test_a_small_answer_whose_content_follows_at_once_is_sent_in_one_piece(
+    run: Runner, short_path: Path
+) -> None:
+    async def main() -> None:
+        async def script(talk: Talk) -> None:
+            while await talk.read_head():
+                for piece in (OK + b"content-length: 6\r\n\r\n", b"abc", b"def"):
+                    await talk.say(piece)
+                    for _ in range(5):  # turns of the loop, so that each piece is read alone
+                        await asyncio.sleep(0)
+
+        async with (
+            ScriptedUpstream(script, short_path / "s") as upstream,
+            forwarding(upstream.origin) as (handler, _),
+        ):
+            for _ in range(20):
+                exchange = FakeExchange()
+                await soon(handler.handle(exchange))
+                assert exchange.content == b"abcdef"
+
+    run(main())
+
+
+@both_loops
+def test_a_small_answer_whose_content_tarries_begins_without_it(run: Runner, short_path: Path) -> None:
+    async def main() -> None:
+        go_on = asyncio.Event()
+
+        async def script(talk: Talk) -> None:
+            await talk.read_head()
+            await talk.say(OK + b"content-length: 6\r\n\r\nabc")
+            await go_on.wait()
+            await talk.say(b"def")
+
+        async with (
+            ScriptedUpstream(script, short_path / "s") as upstream,
+            forwarding(upstream.origin) as (handler, _),
+        ):
+            exchange = FakeExchange()
+            handling = asyncio.create_task(handler.handle(exchange))
+            await until(lambda: exchange.content == b"abc")
+            assert exchange.length == 6
+            go_on.set()
+            await soon(handling)
+            assert exchange.content == b"abcdef"
+
+    run(main())

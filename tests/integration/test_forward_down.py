@@ -1,6 +1,8 @@
 """Owns the proof that an upstream that is down, hung or restarting is waited for, briefly, and then given up."""
 
 import asyncio
+import contextlib
+import socket
 from pathlib import Path
 
 import pytest
@@ -168,5 +170,30 @@ def test_an_upstream_that_died_under_a_request_is_down_rather_than_wrong(
             with pytest.raises(CoreDown):
                 await soon(handler.handle(FakeExchange()))
             (short_path / "s").touch()
+
+    run(main())
+
+
+@both_loops
+def test_a_hung_upstream_whose_backlog_is_full_is_down(run: Runner, short_path: Path) -> None:
+    async def main() -> None:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(short_path / "s"))
+            listener.listen(0)
+            listener.setblocking(False)
+            waiting = []
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    waiting.append(socket.socket(socket.AF_UNIX))
+                    waiting[-1].setblocking(False)
+                    waiting[-1].connect(str(short_path / "s"))
+            health = FakeHealth()
+            async with forwarding(f"unix:{short_path}/s", health=health) as (handler, _):
+                with pytest.raises(CoreDown):
+                    await soon(handler.handle(FakeExchange()))
+            assert health.noted
+            assert set(health.noted) == {"failed"}
+            for connection in waiting:
+                connection.close()
 
     run(main())
