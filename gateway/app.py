@@ -44,6 +44,7 @@ from gateway.supervise import Child, Workers, core_program, inherited_sockets, w
 from gateway.systemd import activated_sockets, keep_watchdog, notify
 from gateway.upload.handler import UploadResources, WebUpload
 from gateway.upload.parts import PartJournal, PartsIntake
+from gateway.upload.progress import SHARE_EVERY_S, ProgressBoard
 from gateway.upload.route_handler import RouteUpload
 from gateway.upload.route_store import RouteStore
 from gateway.upload.status import UploadStatus
@@ -94,7 +95,9 @@ class Gateway:
             patience_s=COMMIT_PATIENCE_S,
         )
         self.workers = ThreadPoolExecutor(WORKER_THREADS, thread_name_prefix="store")
-        self.metrics = Metrics(settings.data_dir, self.health)
+        self.metrics = Metrics(settings.data_dir, self.health, is_shared=settings.server.workers > 1)
+        is_shared = settings.server.workers > 1
+        self.board = ProgressBoard(settings.data_dir / "run" / "progress" if is_shared else None)
         self.journal = PartJournal(settings.data_dir / "parts")
         self.tls = _open_tls(settings)
         self._trusted = Networks(settings.server.trusted_proxies)
@@ -113,6 +116,7 @@ class Gateway:
             core=self.core,
             outbox=self.outbox,
             limits=self.settings.limits,
+            board=self.board,
         )
         return Handlers(
             forward=ForwardHandler(
@@ -122,7 +126,7 @@ class Gateway:
             transfer=Transfer(resources, PartsIntake(resources, self.journal), self.secret),
             blob=BlobDownload(self.store, self.secret),
             status=UploadStatus(self.outbox),
-            operations=Operations(self.health, self.store, self.metrics.render),
+            operations=Operations(self.health, self.store, self.board, self.metrics.render),
             challenges=self.settings.data_dir / "acme" / "challenges",
             routes=tuple(self._route_handlers(resources)),
         )
@@ -187,6 +191,7 @@ class Gateway:
             group.create_task(self.outbox.run()),
             group.create_task(keep_deadlines(self.contexts)),
             group.create_task(self._sweep_now_and_then()),
+            group.create_task(self._share_numbers()),
             group.create_task(keep_watchdog(os.environ)),
         ]
         if self.tls is not None:
@@ -197,6 +202,12 @@ class Gateway:
         while True:
             await asyncio.sleep(STORE_SWEEP_EVERY_S)
             await asyncio.to_thread(sweep, self)
+
+    async def _share_numbers(self) -> None:
+        while self.settings.server.workers > 1:
+            await asyncio.sleep(SHARE_EVERY_S)
+            await asyncio.to_thread(self.board.share)
+            await asyncio.to_thread(self.metrics.save)
 
     def reload(self) -> None:
         """Take up a new certificate (SIGHUP)."""

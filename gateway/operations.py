@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Final
 
 from gateway.core_health import CoreHealth
@@ -10,40 +11,63 @@ from gateway.errors import GatewayError, MethodNotAllowed, NotFound
 from gateway.http.reply import Reply, json_reply
 from gateway.net.answer import HttpExchange
 from gateway.store.base import BlobStore
+from gateway.upload.progress import ProgressBoard, progress_id_of
 
+NO_STORE: Final = ("cache-control", "no-store")
 STORE_CHECK_S: Final = 5.0  # the store's proof by use is not repeated more often than this
 
 
 class Operations:
-    """``/-/healthz``, ``/-/readyz``, ``/-/metrics``."""
+    """``/-/healthz``, ``/-/readyz``, ``/-/metrics``, ``/-/uploads``."""
 
     def __init__(
-        self, health: CoreHealth, store: BlobStore, render_metrics: Callable[[], tuple[str, bytes]]
+        self,
+        health: CoreHealth,
+        store: BlobStore,
+        board: ProgressBoard,
+        render_metrics: Callable[[], tuple[str, bytes]],
     ) -> None:
         """``render_metrics`` gives the content type and the text of the metrics page. It blocks briefly."""
         self._health = health
         self._store = store
+        self._board = board
         self._render_metrics = render_metrics
         self._checked_at = float("-inf")
         self._store_problem = ""
 
     async def handle(self, exchange: HttpExchange, page: str) -> None:
         """Raises: NotFound, also for everybody who is no administrator; MethodNotAllowed."""
+        if page == "uploads" and (progress_id := progress_id_of(exchange)):
+            await self._answer_progress(exchange, progress_id)
+            return
         if not exchange.peer.is_admin:
             raise NotFound
         if exchange.head.method not in {"GET", "HEAD"}:
             raise MethodNotAllowed(headers=(("allow", "GET, HEAD"),))
         match page:
             case "healthz":
-                reply = json_reply(200, {"status": "ok"}, ("cache-control", "no-store"))
+                reply = json_reply(200, {"status": "ok"}, NO_STORE)
             case "readyz":
                 reply = await self._ready()
             case "metrics":
                 kind, body = await asyncio.to_thread(self._render_metrics)
                 reply = Reply(status=200, fields=(("content-type", kind),), body=body)
+            case "uploads":
+                running = await asyncio.to_thread(self._board.all)
+                reply = json_reply(200, {"uploads": [asdict(known) for known in running]}, NO_STORE)
             case _:
                 raise NotFound
         await exchange.reply(reply)
+
+    async def _answer_progress(self, exchange: HttpExchange, progress_id: str) -> None:
+        """For the page that sent the upload, under an id of its own choice; the words of nginx's progress module."""
+        known = await asyncio.to_thread(self._board.find, progress_id)
+        value = (
+            {"state": "starting"}
+            if known is None
+            else {"state": "uploading", "received": known.received, "size": known.size}
+        )
+        await exchange.reply(json_reply(200, value, NO_STORE))
 
     async def _ready(self) -> Reply:
         reasons = {}
@@ -53,7 +77,7 @@ class Operations:
             reasons["store"] = problem
         status = 503 if reasons else 200
         value = {"status": "not ready" if reasons else "ready", "reasons": reasons}
-        return json_reply(status, value, ("cache-control", "no-store"))
+        return json_reply(status, value, NO_STORE)
 
     async def _check_store(self) -> str:
         if time.monotonic() - self._checked_at > STORE_CHECK_S:

@@ -6,8 +6,9 @@ headers say enough. Nothing becomes visible before the whole form has arrived.
 
 import asyncio
 import secrets
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import parse_qs
@@ -36,6 +37,7 @@ from gateway.store.keys import blob_key
 from gateway.upload.disposition import parse_boundary
 from gateway.upload.form import FormDecoder, FormEvent, FormLimits, PartBegin, PartData, PartEnd
 from gateway.upload.intake import Intake, Received
+from gateway.upload.progress import ProgressBoard
 
 DEFAULT_TAG: Final = "latest"
 ROOM_CHECK_BYTES: Final = 1024 * 1024  # smaller uploads find out while they are written
@@ -51,11 +53,21 @@ class UploadResources:
     core: CoreApi
     outbox: Outbox
     limits: Limits
+    board: ProgressBoard
     active: int = 0
 
-    def admit(self) -> "Admission":
-        """A place among the uploads of this process. Raises: TooManyRequests."""
-        return Admission(self)
+    @contextmanager
+    def admit(self, exchange: HttpExchange) -> Iterator[None]:
+        """A place among the uploads of this process, held for the block. Raises: TooManyRequests."""
+        if self.active >= self.limits.uploads:
+            raise TooManyRequests("Too many uploads are running. Try again in a minute.", retry_after_s=60)
+        self.active += 1
+        self.board.add(exchange)
+        try:
+            yield
+        finally:
+            self.active -= 1
+            self.board.remove(exchange)
 
     async def require_room(self, declared: int | None) -> None:
         """Refuse what cannot fit before its first byte. Raises: StoreFull, StoreDown."""
@@ -63,21 +75,6 @@ class UploadResources:
             free = await asyncio.get_running_loop().run_in_executor(self.workers, self.store.free_bytes)
             if free is not None and declared > free:
                 raise StoreFull(detail=f"{declared} bytes announced, {free} bytes free")
-
-
-class Admission:
-    """One place, given back at the end of the block."""
-
-    def __init__(self, resources: UploadResources) -> None:
-        self._resources = resources
-
-    def __enter__(self) -> None:
-        if self._resources.active >= self._resources.limits.uploads:
-            raise TooManyRequests("Too many uploads are running. Try again in a minute.", retry_after_s=60)
-        self._resources.active += 1
-
-    def __exit__(self, *_: object) -> None:
-        self._resources.active -= 1
 
 
 @dataclass(slots=True)
@@ -117,7 +114,7 @@ class WebUpload:
         head = exchange.head
         boundary = parse_boundary(head.fields.get("content-type"))
         self._refuse_early(head)
-        with self._resources.admit():
+        with self._resources.admit(exchange):
             await self._resources.require_room(head.content_length)
             form = Form(fields=parse_qs(head.query, keep_blank_values=True, max_num_fields=100))
             try:

@@ -85,7 +85,7 @@ class RouteUpload:
             return
         boundary = parse_boundary(head.fields.get("content-type"))
         self._refuse_early(head)
-        with self._resources.admit():
+        with self._resources.admit(exchange):
             if self._route.auth_url:
                 await self._backend.ask(exchange)
             form = RouteForm()

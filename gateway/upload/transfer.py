@@ -41,7 +41,7 @@ class Transfer:
         """
         token = exchange.head.path.removeprefix(TRANSFER_PREFIX)
         ticket = open_ticket(self._secret, token, now=time.time())
-        with self._resources.admit():
+        with self._resources.admit(exchange):
             match ticket.kind:
                 case "image":
                     await self._take_image(exchange, ticket, token)
@@ -55,7 +55,7 @@ class Transfer:
         fields = exchange.head.fields
         if not fields.has("authorization"):
             raise Unauthorized(headers=(("www-authenticate", 'Bearer realm="registry"'),))
-        with self._resources.admit():
+        with self._resources.admit(exchange):
             ticket, token = await self._resources.core.ask(
                 TicketQuestion(
                     image_id=exchange.head.path.removeprefix(LEGACY_PREFIX).strip("/"),

@@ -1,0 +1,131 @@
+"""Owns an upload front for tests: real connections, a memory store, a core that answers as told."""
+
+import asyncio
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+from gateway.contract import Commit, Ticket, TicketQuestion, seal
+from gateway.core_api import CommittedReference, CoreApi
+from gateway.core_health import CoreHealth
+from gateway.errors import CoreDown, GatewayError
+from gateway.net.answer import HttpExchange
+from gateway.net.blocks import BlockPool
+from gateway.outbox import Outbox
+from gateway.settings import Limits
+from gateway.upload.handler import UploadResources, WebUpload
+from gateway.upload.parts import PartJournal, PartsIntake
+from gateway.upload.progress import ProgressBoard
+from gateway.upload.transfer import Transfer
+from tests.support.memory_store import MemoryStore
+from tests.support.raw_server import RawServer, raw_server
+
+SECRET = b"s" * 32
+
+
+@dataclass(slots=True)
+class ToldCore:
+    """Grants every ticket and takes every commit, unless told otherwise; remembers what it heard."""
+
+    questions: list[TicketQuestion] = field(default_factory=list)
+    commits: list[Commit] = field(default_factory=list)
+    refusal: GatewayError | None = None
+    commit_refusal: GatewayError | None = None
+    max_bytes: int = 0
+
+    async def ask(self, question: TicketQuestion, *, request_id: str) -> tuple[Ticket, str]:
+        self.questions.append(question)
+        if self.refusal is not None:
+            raise self.refusal
+        entity, _, collection = question.collection.partition("/")
+        ticket = Ticket(
+            kind="web",
+            id=f"{len(self.questions):032x}",
+            entity=entity,
+            collection=collection,
+            max_bytes=self.max_bytes,
+        )
+        return ticket, seal(SECRET, ticket)
+
+    async def tell(self, commit: Commit, *, request_id: str) -> tuple[CommittedReference, ...]:
+        if self.commit_refusal is not None:
+            raise self.commit_refusal
+        self.commits.append(commit)
+        return tuple(
+            CommittedReference(
+                ref=f"{i.name}:{i.tag}", sha256=i.sha256, size=i.size, url=f"https://r/{i.name}"
+            )
+            for i in commit.images
+        )
+
+
+@dataclass(slots=True)
+class UploadBench:
+    """Everything that one test looks at."""
+
+    server: RawServer
+    store: MemoryStore
+    core: ToldCore
+    folder: Path
+
+    @property
+    def keys(self) -> list[str]:
+        return sorted(self.store.keys())
+
+    @property
+    def is_clean(self) -> bool:
+        """Nothing in staging, no record that waits."""
+        return not list(self.store.uploads()) and not list((self.folder / "outbox").glob("*.json"))
+
+
+async def _well() -> bool:
+    return True
+
+
+@contextlib.asynccontextmanager
+async def upload_bench(
+    *, limits: Limits | None = None, core: ToldCore | None = None
+) -> AsyncIterator[UploadBench]:
+    """``POST /upload``, ``PUT /v2/transfers/…`` and ``POST /v1/imagefile/…`` on a free port."""
+    told, store, limits = core or ToldCore(), MemoryStore(), limits or Limits()
+    with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(8) as workers:
+        folder = Path(name)
+        health = CoreHealth(_well, is_own=False, hold_s=0.1, start_hold_s=0.1)
+        outbox = Outbox(folder / "outbox", store, told, health, durable=False, patience_s=0.1)
+        outbox.recover()
+        resources = UploadResources(
+            store=store,
+            pool=BlockPool(8 << 20),
+            workers=workers,
+            core=cast(CoreApi, told),
+            outbox=outbox,
+            limits=limits,
+            board=ProgressBoard(),
+        )
+        web = WebUpload(resources)
+        transfer = Transfer(resources, PartsIntake(resources, PartJournal(folder / "parts")), SECRET)
+
+        async def handle(exchange: HttpExchange) -> None:
+            if exchange.head.method == "PUT":
+                await transfer.handle_put(exchange)
+            elif exchange.head.path.startswith("/v1/"):
+                await transfer.handle_legacy(exchange)
+            else:
+                await web.handle(exchange)
+
+        async with raw_server(handle, limits=limits) as server:
+            watch = asyncio.get_running_loop().create_task(health.run())
+            await health.wait_up(5)
+            try:
+                yield UploadBench(server, store, told, folder)
+            finally:
+                watch.cancel()
+                await outbox.aclose()
+
+
+def core_away() -> CoreDown:
+    return CoreDown(detail="told so")
