@@ -10,7 +10,7 @@ import pytest
 
 from gateway.errors import BadForm, BodyTooLarge, ClientError, StoreFull
 from gateway.settings_routes import Route
-from gateway.upload.digests import FileDigests
+from gateway.upload.digest import Digests
 from gateway.upload.form import FormDecoder, FormEnd, FormEvent, PartBegin, PartData, PartEnd
 from gateway.upload.plan import StoredFile, make_plan
 from gateway.upload.rewritten import EncodedForm, RewrittenForm
@@ -70,7 +70,7 @@ class _Story:
         self._part: PartBegin | None = None
         self._value = bytearray()
         self._size = 0
-        self._digests = FileDigests([])
+        self._digests = Digests([])
 
     def take(self, event: FormEvent) -> None:
         match event:
@@ -88,7 +88,7 @@ class _Story:
         self._value.clear()
         if part.is_file:
             self.writers.append(self._store.create(new_name(), size_hint=None))
-            self._digests = FileDigests(self.plan.digests)
+            self._digests = Digests(self.plan.digests)
 
     def _data(self, data: memoryview | bytes) -> None:
         assert self._part is not None
@@ -106,7 +106,7 @@ class _Story:
         if self._part.is_file:
             sealed = self.writers[-1].seal()
             path = str(self._store.path_of(sealed.staged))
-            stored = StoredFile(path=path, size=sealed.size, digests=self._digests.results())
+            stored = StoredFile(path=path, size=sealed.size, digests=self._digests.values())
             self.rewritten.add_file(self._part, stored)
         elif not self._part.no_file_chosen:
             self.rewritten.add_field(self._part.name, bytes(self._value))
