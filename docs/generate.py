@@ -6,12 +6,14 @@ from typing import Any, Final
 
 import click
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 import gateway.cli
 import registry_core.cli
 from gateway import errors
 from gateway.settings import Settings
+from gateway.settings_routes import Route
 from gateway.settings_source import ALIASES, ENV_PREFIX, setting_names
 
 HERE: Final = Path(__file__).parent
@@ -36,18 +38,26 @@ def _settings() -> str:
     section = ""
     for name in setting_names():
         table, _, leaf = name.rpartition(".")
+        if not table:
+            continue
         if table != section:
             section = table
             lines += ["", f"## [{section}]", "", "| setting | default | meaning |", "|---|---|---|"]
-        default, meaning = _declared(name)
-        lines.append(f"| `{leaf}` | {default} | {meaning} |")
+        lines.append(_row(leaf, _declared(name)))
+    lines += ["", "## [[routes]]", "", "One table for each route; see [upload routes](upload-routes.md).", ""]
+    lines += ["| setting | default | meaning |", "|---|---|---|"]
+    lines += [_row(name, field) for name, field in Route.model_fields.items()]
     lines += ["", "## Names of the old stack", "", "These environment variables keep working.", ""]
     lines += ["| variable | setting |", "|---|---|"]
     lines += [f"| `{alias}` | `{name}` |" for alias, name in ALIASES.items()]
     return "\n".join(lines) + "\n"
 
 
-def _declared(name: str) -> tuple[str, str]:
+def _row(name: str, field: FieldInfo) -> str:
+    return f"| `{name}` | {_shown(field.default)} | {_cell(field.description or '')} |"
+
+
+def _declared(name: str) -> FieldInfo:
     model: type[BaseModel] = Settings
     *sections, leaf = name.split(".")
     for section in sections:
@@ -55,8 +65,7 @@ def _declared(name: str) -> tuple[str, str]:
         assert isinstance(annotation, type)
         assert issubclass(annotation, BaseModel)
         model = annotation
-    field = model.model_fields[leaf]
-    return _shown(field.default), _cell(field.description or "")
+    return model.model_fields[leaf]
 
 
 def _shown(default: Any) -> str:
@@ -64,6 +73,8 @@ def _shown(default: Any) -> str:
         return "–"
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"
+    if default in ((), {}):
+        return "empty"
     if isinstance(default, int | float):
         return f"`{default}`"
     text = str(default) if not isinstance(default, tuple) else ", ".join(map(str, default))

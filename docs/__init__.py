@@ -1,0 +1,1 @@
+"""Owns the documentation; `generate` writes the pages that come from the code."""
