@@ -195,7 +195,7 @@ def note_failure(registry: Registry, *, name: str, address: str) -> None:
 def _note(db: Connection, key: str, now: int, *, free: int, longest_s: int) -> None:
     count, until = accounts.failures(db, (key,)).get(key, (0, now))
     count = 1 if until < now - 3600 else count + 1
-    pause = 0 if count < free else min(longest_s, 2 ** min(count - free, 16))
+    pause = 0 if count <= free else min(longest_s, 2 ** min(count - free, 16))
     accounts.note_failure(db, key, failures=count, until=now + pause)
 
 
