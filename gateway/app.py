@@ -170,6 +170,9 @@ class Gateway:
                 context,
                 tls=self.tls.context if is_tls and self.tls is not None else None,
                 handshake_s=settings.tls.handshake_s,
+                balancers=Networks(settings.server.proxy_protocol)
+                if settings.server.proxy_protocol
+                else None,
             )
             await server.start()
             self.contexts.append(context)

@@ -55,6 +55,10 @@ class Server(Section):
     trusted_proxies: tuple[Network, ...] = Field(
         (), description="Networks (CIDR) whose X-Forwarded-* and Forwarded headers are believed."
     )
+    proxy_protocol: tuple[Network, ...] = Field(
+        (),
+        description="Networks (CIDR) of load balancers whose connections begin with a PROXY header (v1, v2).",
+    )
     admin_allow: tuple[Network, ...] = Field(
         (),
         description="Networks (CIDR), beside loopback, that may read /-/ and pass maintenance.",

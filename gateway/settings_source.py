@@ -39,6 +39,10 @@ _SECRETS: Final = frozenset(
     f"storage.s3.{name}"
     for name in ("access_key", "secret_key", "previous_access_key", "previous_secret_key")
 )
+# Lists, written with commas or spaces in the environment.
+_LISTS: Final = frozenset(
+    f"server.{name}" for name in ("server_names", "trusted_proxies", "proxy_protocol", "admin_allow")
+)
 # Variables with our prefix that are not settings.
 _NOT_SETTINGS: Final = frozenset({"GATEWAY_CONFIG"})
 
@@ -97,7 +101,9 @@ def _names_of(model: type[BaseModel], prefix: str) -> Iterator[str]:
 
 
 def _section(annotation: object) -> type[BaseModel] | None:
-    for candidate in (annotation,) if get_origin(annotation) is tuple else (annotation, *get_args(annotation)):
+    for candidate in (
+        (annotation,) if get_origin(annotation) is tuple else (annotation, *get_args(annotation))
+    ):
         if isinstance(candidate, type) and issubclass(candidate, BaseModel):
             return candidate
     return None
@@ -173,7 +179,7 @@ def _negated(text: str) -> str:
 
 
 def _split_list(name: str, value: str) -> Any:
-    if name in {"server.server_names", "server.trusted_proxies", "server.admin_allow"}:
+    if name in _LISTS:
         return [item for item in value.replace(",", " ").split() if item]
     return None if value == "" and name.startswith("server.http") else value
 

@@ -16,7 +16,11 @@ from gateway.settings_routes import Route
 
 _UNLIMITED: Final = 1 << 62
 _FORM_FIELDS: Final = frozenset(("content-type", "x-upload-signature"))
-_BODY_FIELDS: Final = frozenset(("content-type", "content-length", "transfer-encoding", "expect"))
+# Of a question: no body, and what we say of the original request is not the client's to say.
+_NOT_ASKED: Final = frozenset(
+    ("content-type", "content-length", "transfer-encoding", "expect", "x-original-method", "x-original-uri")
+)
+_SUCCESSES: Final = range(200, 300)
 _REFUSALS: Final = frozenset((401, 403))
 
 
@@ -48,7 +52,7 @@ class RouteBackend:
         UpstreamTimeout.
         """
         head = exchange.head
-        asked = tuple(field for field in head.fields if field[0] not in _BODY_FIELDS)
+        asked = tuple(field for field in head.fields if field[0] not in _NOT_ASKED)
         original = (("x-original-method", head.method), ("x-original-uri", head.target))
         question = dataclasses.replace(
             head, method="GET", target=self._auth_target, fields=Fields((*asked, *original)), framing=NO_BODY
@@ -62,7 +66,7 @@ class RouteBackend:
         )
         async with response:
             status, fields = response.status, response.fields
-        if 200 <= status < 300:  # noqa: PLR2004 - RFC 9110 section 15.3
+        if status in _SUCCESSES:
             return
         if status in _REFUSALS:
             challenges = tuple(("www-authenticate", value) for value in fields.all("www-authenticate"))

@@ -255,6 +255,11 @@ class ClientTunnel:
         """Raises: ClientGone."""
         await self._connection.send(data)
 
+    def write_eof(self) -> None:
+        """Nothing more to send; the client may still. TLS cannot do that by halves and waits for ``close``."""
+        if self._connection.transport.can_write_eof() and not self._connection.transport.is_closing():
+            self._connection.transport.write_eof()
+
     def close(self) -> None:
         """End the tunnel."""
         self._connection.transport.close()

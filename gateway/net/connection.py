@@ -67,14 +67,15 @@ class ConnectionContext:
 class Connection(asyncio.BufferedProtocol):
     """One connection. ``check`` is called about twice a second and enforces every deadline."""
 
-    def __init__(self, context: ConnectionContext) -> None:
+    def __init__(self, context: ConnectionContext, *, address: str = "") -> None:
+        """``address``: the client's, when a load balancer told it; empty = the socket's peer."""
         self.context = context
         self.loop = asyncio.get_running_loop()
         self.closed: asyncio.Future[None] = self.loop.create_future()
         self.inbox = bytearray()
         self.phase = Phase.HEAD
         self._scratch_view = memoryview(context.scratch)
-        self._address = ""
+        self._address = address
         self._eof = False
         self._reading_paused = False
         self._waiter: asyncio.Future[None] | None = None
@@ -93,8 +94,9 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.restore_write_limits()
-        peername = transport.get_extra_info("peername")
-        self._address = peername[0] if isinstance(peername, tuple) and peername else "unix:"
+        if not self._address:
+            peername = transport.get_extra_info("peername")
+            self._address = peername[0] if isinstance(peername, tuple) and peername else "unix:"
         if len(self.context.connections) >= self.context.limits.connections:
             self.transport.abort()
             return

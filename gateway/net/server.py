@@ -10,7 +10,9 @@ from collections.abc import Iterable
 from typing import Final
 
 from gateway.errors import Problem, SettingsError
+from gateway.http.fields import Networks
 from gateway.net.connection import Connection, ConnectionContext
+from gateway.net.proxied import ProxiedAcceptor
 
 log = logging.getLogger("gateway.net")
 
@@ -44,7 +46,7 @@ def open_listener(address: str, *, setting: str) -> socket.socket:
 
 
 class Server:
-    """One listener and its connections."""
+    """One listener and its connections. ``balancers`` are believed who the client is, by the PROXY protocol."""
 
     def __init__(
         self,
@@ -53,16 +55,25 @@ class Server:
         *,
         tls: ssl.SSLContext | None,
         handshake_s: float,
+        balancers: Networks | None = None,
     ) -> None:
         self._listener = listener
         self._context = context
         self._tls = tls
         self._handshake_s = handshake_s
+        self._balancers = balancers
         self._server: asyncio.Server | None = None
+        self._acceptor: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Accept from now on."""
         loop = asyncio.get_running_loop()
+        if self._balancers is not None:
+            acceptor = ProxiedAcceptor(
+                self._listener, self._context, self._balancers, tls=self._tls, handshake_s=self._handshake_s
+            )
+            self._acceptor = loop.create_task(acceptor.run())
+            return
         self._server = await loop.create_server(
             lambda: Connection(self._context),
             sock=self._listener,
@@ -73,6 +84,9 @@ class Server:
 
     def stop_accepting(self) -> None:
         """Close the listener; running requests go on, idle connections end."""
+        if self._acceptor is not None:
+            self._acceptor.cancel()
+            self._listener.close()
         if self._server is not None:
             self._server.close()
         self._context.is_draining = True
