@@ -9,7 +9,7 @@ from typing import Self
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from gateway.net.certificate import CertificateRefused, key_pem, parse_key
-from gateway.net.files import write_atomically
+from gateway.net.files import make_folder, write_atomically
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,7 @@ class Account:
     def keep_uri(self, folder: Path, uri: str) -> None:
         """Remember the account's URL."""
         path = _path(folder, self.directory)
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(path.parent)
         text = json.dumps(
             {"directory": self.directory, "uri": uri, "key": key_pem(self.key).decode()}, indent=1
         )

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from gateway.net.files import write_atomically
+from gateway.net.files import make_folder, write_atomically
 from gateway.net.handshake import ACME_PROTOCOL
 
 PATH_PREFIX: Final = "/.well-known/acme-challenge/"
@@ -65,7 +65,7 @@ class Challenges:
 
 @contextmanager
 def _published(folder: Path, contents: dict[str, bytes], mode: int) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(folder)
     for leftover in folder.iterdir():  # of a turn that was killed; only one turn runs at a time
         leftover.unlink(missing_ok=True)
     try:

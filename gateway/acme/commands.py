@@ -18,7 +18,7 @@ from gateway.acme.transfer import STYLES, find_pair, write_pair
 from gateway.cli import USAGE_EXIT, complain, load_settings, settings_options
 from gateway.errors import SettingsError
 from gateway.net.certificate import CertificateRefused, Pair, read_pair
-from gateway.net.files import locked
+from gateway.net.files import locked, make_folder
 from gateway.net.tls import name_is_covered, origin_of
 from gateway.settings import Settings
 
@@ -74,7 +74,7 @@ def import_(config: Path | None, data_dir: Path | None, folder: Path, name: str)
         raise click.ClickException(exc.sentence) from exc
     plan = _plan_for_import(settings, pair)
     try:
-        plan.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(plan.folder)
         with locked(plan.folder):
             install(plan, pair, AcmeState.load(plan.folder), datetime.now(UTC))
     except OSError as exc:

@@ -34,11 +34,15 @@ type OrderKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
 class OrderFailed(Exception):
-    """No certificate. The sentence says why; ``retry_at`` is when the authority wants to hear from us again."""
+    """No certificate. The sentence says why; ``retry_at`` is when the authority wants to hear from us again.
 
-    def __init__(self, sentence: str, retry_at: datetime | None = None) -> None:
+    ``unreached`` tells that the authority never heard of it, so that trying again soon burdens nobody.
+    """
+
+    def __init__(self, sentence: str, retry_at: datetime | None = None, *, unreached: bool = False) -> None:
         self.sentence = sentence
         self.retry_at = retry_at
+        self.unreached = unreached
         super().__init__(sentence)
 
 
@@ -253,7 +257,10 @@ def _translated(plan: AcmePlan, now: Callable[[], datetime]) -> Iterator[None]:
     except errors.TimeoutError as exc:
         raise OrderFailed(f"{plan.directory} did not finish the order within five minutes.") from exc
     except requests.RequestException as exc:
-        raise OrderFailed(f"{plan.directory} cannot be reached: {_root_cause(exc)}.") from exc
+        raise OrderFailed(
+            f"{plan.directory} cannot be reached: {_root_cause(exc)}.",
+            unreached=isinstance(exc, requests.ConnectionError),
+        ) from exc
     except (errors.Error, josepy.errors.Error, OSError, ValueError, KeyError) as exc:
         raise OrderFailed(f"The order at {plan.directory} failed: {type(exc).__name__}: {exc}.") from exc
 

@@ -15,6 +15,9 @@ JITTER_SHARE: Final = 1 / 60  # a day and a half of 90 days: not all of the worl
 # Let's Encrypt allows five failed validations per name and hour: 5 + 10 + 20 + 40 minutes stay below.
 FIRST_WAIT: Final = timedelta(minutes=5)
 LONGEST_WAIT: Final = timedelta(hours=24)
+# A machine may start before its network does.
+FIRST_WAIT_UNREACHED: Final = timedelta(seconds=30)
+LONGEST_WAIT_UNREACHED: Final = timedelta(hours=1)
 RATE_LIMITED_WAIT: Final = timedelta(hours=1)
 MOST_WAIT: Final = timedelta(
     days=8
@@ -58,11 +61,17 @@ def begun(state: AcmeState, plan_id: str, now: datetime) -> AcmeState:
 
 
 def failed(
-    state: AcmeState, sentence: str, now: datetime, *, not_before: datetime | None = None
+    state: AcmeState,
+    sentence: str,
+    now: datetime,
+    *,
+    not_before: datetime | None = None,
+    unreached: bool = False,
 ) -> AcmeState:
     """The state after a failed order. ``not_before`` is what the authority said about trying again."""
     failures = state.failures + 1
-    retry_at = now + wait_after(failures, spread=_spread(state.plan_id, failures))
+    spread = _spread(state.plan_id, failures)
+    retry_at = now + wait_after(failures, spread=spread, unreached=unreached)
     if not_before is not None:
         retry_at = min(max(retry_at, not_before), now + MOST_WAIT)
     return replace(state, failures=failures, retry_at=retry_at, last_error=sentence, last_error_at=now)
@@ -82,10 +91,11 @@ def succeeded(state: AcmeState, now: datetime, renew_at: datetime) -> AcmeState:
     )
 
 
-def wait_after(failures: int, *, spread: float = 0.0) -> timedelta:
+def wait_after(failures: int, *, spread: float = 0.0, unreached: bool = False) -> timedelta:
     """How long to wait after so many failures in a row; up to a quarter longer by ``spread``."""
-    doubled = FIRST_WAIT * (1 << min(failures - 1, 12))
-    return min(doubled, LONGEST_WAIT) * (1 + spread / 4)
+    first = FIRST_WAIT_UNREACHED if unreached else FIRST_WAIT
+    longest = LONGEST_WAIT_UNREACHED if unreached else LONGEST_WAIT
+    return min(first * (1 << min(failures - 1, 12)), longest) * (1 + spread / 4)
 
 
 def retry_time_in(sentence: str, now: datetime) -> datetime:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.net.certificate import CertificateRefused, Pair, chain_pem, key_pem, read_pair
-from gateway.net.files import write_atomically
+from gateway.net.files import make_folder, write_atomically
 
 # Style → names of certificate chain and key.
 STYLES: Final[Mapping[str, tuple[str, str]]] = {
@@ -43,7 +43,7 @@ def write_pair(pair: Pair, folder: Path, style: str) -> tuple[Path, Path]:
     Raises: OSError.
     """
     certificate, key = (folder / name for name in STYLES[style])
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, 0o755)
     write_atomically(key, key_pem(pair.key), 0o600)
     write_atomically(certificate, chain_pem(pair.chain), 0o644)
     return certificate, key

@@ -12,7 +12,7 @@ from gateway.acme.plan import AcmePlan
 from gateway.acme.schedule import Step
 from gateway.acme.state import AcmeState
 from gateway.net.certificate import CertificateRefused, Pair, chain_pem, make_pair
-from gateway.net.files import locked
+from gateway.net.files import locked, make_folder
 from gateway.net.tls import name_is_covered
 
 ADVICE_RETRY: Final = timedelta(hours=6)  # RFC 9773 4.3.3
@@ -39,7 +39,7 @@ def take_turn(plan: AcmePlan, *, force: bool = False, now: Callable[[], datetime
     Raises: OSError when the folder cannot be written.
     """
     clock = now or _utc_now
-    plan.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(plan.folder)
     with locked(plan.folder, wait=False) as got:
         if not got:
             return Turn(outcome="busy", sentence="Another process is ordering a certificate right now.")
@@ -61,7 +61,9 @@ def _order(plan: AcmePlan, state: AcmeState, clock: Callable[[], datetime]) -> T
     try:
         pair = _checked(plan, obtain(plan, now=clock), clock())
     except OrderFailed as exc:
-        state = schedule.failed(state, exc.sentence, clock(), not_before=exc.retry_at)
+        state = schedule.failed(
+            state, exc.sentence, clock(), not_before=exc.retry_at, unreached=exc.unreached
+        )
         state.save(plan.folder)
         return Turn(
             outcome="failed", sentence=f"{exc.sentence} Next try at {state.retry_at:%Y-%m-%d %H:%M} UTC."

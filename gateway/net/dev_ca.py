@@ -23,7 +23,7 @@ from gateway.net.certificate import (
     make_pair,
     read_pair,
 )
-from gateway.net.files import locked, write_atomically
+from gateway.net.files import locked, make_folder, write_atomically
 
 CA_LIFE: Final = timedelta(days=3650)
 LEAF_LIFE: Final = timedelta(
@@ -43,7 +43,7 @@ def ensure_leaf(folder: Path, names: Sequence[str], *, now: datetime | None = No
     moment = now or datetime.now(UTC)
     wanted = all_names(names)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder, 0o755)
         with locked(folder):
             pair = _usable_leaf(folder, wanted, moment)
             if pair is None:

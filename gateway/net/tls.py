@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import ssl
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -65,13 +66,15 @@ class Policy:
 class Origin:
     """Where pairs come from: how to get one, the files whose change means a new one, the setting to blame.
 
-    ``roots`` is a file of CAs that clients are told to trust, beside those of the system.
+    ``roots`` is a file of CAs that clients are told to trust, beside those of the system. ``stand_in`` makes a
+    pair for the time until the first real one can be loaded.
     """
 
     load: Callable[[datetime], Pair]
     files: tuple[Path, ...]
     setting: dict[str, str]
     roots: Path | None = None
+    stand_in: Callable[[datetime], Pair] | None = None
 
 
 class OpenChallenges(Protocol):
@@ -127,7 +130,9 @@ class CertificateSource:
         self._policy = policy
         self._now = now or _utc_now
         self._stamp = self._seen = _stamp(origin.files)
-        self._pair = origin.load(self._now())
+        self._stands_in = origin.stand_in is not None
+        self._lock = threading.Lock()  # SIGHUP and the watch may ask for a reload at once
+        self._pair = self._load()
         self._refreshed = self._now()
         self._warned: datetime | None = None
         self.last_error = ""
@@ -148,11 +153,15 @@ class CertificateSource:
 
     def reload(self) -> str:
         """Take up the pair that is there now; new handshakes use it. Returns "", or why the old one stays."""
+        with self._lock:
+            return self._reload()
+
+    def _reload(self) -> str:
         stamp = _stamp(self._origin.files)
         self._refreshed = self._now()
         self._stamp = self._seen = stamp
         try:
-            pair = self._origin.load(self._now())
+            pair = self._load()
             context = make_context(pair, self._policy)
         except CertificateRefused as exc:
             self.last_error = exc.sentence
@@ -169,6 +178,17 @@ class CertificateSource:
         self._pair, self.last_error = pair, ""
         self.context.current = context
         return ""
+
+    def _load(self) -> Pair:
+        try:
+            pair = self._origin.load(self._now())
+        except CertificateRefused as exc:
+            if self._origin.stand_in is None or not self._stands_in:
+                raise
+            _LOG.warning("a self-signed certificate stands in: %s", exc.sentence)
+            return self._origin.stand_in(self._now())
+        self._stands_in = False
+        return pair
 
     def answer_challenges(self, challenges: OpenChallenges) -> None:
         """Present the certificates of TLS-ALPN-01 challenges to validators from now on."""
@@ -256,7 +276,8 @@ def origin_of(settings: Settings) -> Origin:
     if tls.mode == "acme":
         live = live_pair_path(settings.data_dir)
         return Origin(
-            load=lambda now: _live_or_waiting(live, (*names, *tls.acme_names), now),
+            load=lambda now: read_pair(live, live, now=now),
+            stand_in=lambda now: self_signed((*names, *tls.acme_names), now=now),
             files=(live,),
             setting={"certificate": "tls.mode", "key": "tls.mode"},
         )
@@ -336,12 +357,6 @@ def _strict(names: tuple[str, ...]) -> Callable[[ssl.SSLObject, str | None, ssl.
         return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
 
     return refuse_strangers
-
-
-def _live_or_waiting(live: Path, names: tuple[str, ...], now: datetime) -> Pair:
-    if not live.exists():
-        return self_signed(names, now=now)
-    return read_pair(live, live, now=now)
 
 
 def _stamp(files: tuple[Path, ...]) -> Stamp:

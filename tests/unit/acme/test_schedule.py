@@ -66,6 +66,13 @@ def test_waits_double_up_to_a_day_and_stay_below_five_tries_an_hour() -> None:
     assert sum((wait_after(n) for n in range(1, 5)), timedelta()) > timedelta(hours=1)
 
 
+def test_an_authority_that_was_not_reached_is_tried_again_soon() -> None:
+    soon = failed(AcmeState(), "no network", NOW, unreached=True).retry_at
+    assert soon is not None
+    assert NOW + timedelta(seconds=30) <= soon < NOW + timedelta(seconds=38)
+    assert wait_after(10_000, unreached=True) == timedelta(hours=1)
+
+
 def test_an_order_that_never_ended_counts_as_failed() -> None:
     state = begun(AcmeState(), "plan", NOW)
     assert state.retry_at == NOW + FIRST_WAIT

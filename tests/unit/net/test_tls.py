@@ -128,6 +128,22 @@ def test_until_the_first_acme_certificate_is_there_a_self_signed_one_serves(tmp_
     assert not opened.poll()
     assert opened.poll()
     assert not opened.facts.self_signed
+    live_pair_path(tmp_path).unlink()
+    assert "cannot be read" in opened.reload()
+    assert not opened.facts.self_signed, "a real certificate is never given up for a stand-in"
+
+
+def test_an_acme_certificate_that_expired_while_the_machine_slept_stops_no_start(tmp_path: Path) -> None:
+    clock = Clock()
+    chain = rsa_chain(["localhost"], not_after=clock.now - timedelta(hours=1))
+    live_pair_path(tmp_path).parent.mkdir()
+    live_pair_path(tmp_path).write_bytes(chain.key + chain.chain)
+    opened = source(tmp_path, clock, mode="acme")
+    assert opened.facts.self_signed
+    clock.now += REFRESH_AFTER
+    assert opened.poll()
+    assert opened.facts.self_signed
+    assert opened.last_error == ""
 
 
 def test_a_change_of_files_is_taken_up_once_it_has_settled(tmp_path: Path) -> None:
