@@ -24,6 +24,16 @@ _ELSEWHERE: Final[Mapping[str, str]] = {
 }
 
 
+# Settings that ``serve`` takes as flags; workers are started with the same.
+_FLAGS: Final[Mapping[str, str]] = {
+    "server.data_dir": "--data-dir",
+    "server.http": "--http",
+    "server.https": "--https",
+    "tls.mode": "--tls",
+    "server.workers": "--workers",
+}
+
+
 class LazyGroup(click.Group):
     """A group whose further commands are imported when they are called, so that every command starts fast."""
 
@@ -119,7 +129,11 @@ def serve(
     from gateway import app  # noqa: PLC0415
 
     given = {name: value for name, value in flags.items() if value is not None}
-    arguments = ["serve", *(("--config", str(loaded.file)) if loaded.file is not None else ())]
+    named = {"--config": loaded.file, **{_FLAGS[name]: value for name, value in given.items()}}
+    arguments = [
+        "serve",
+        *(word for flag, value in named.items() if value is not None for word in (flag, str(value))),
+    ]
     try:
         sys.exit(app.serve(loaded, app.CommandLine(flags=given, arguments=arguments)))
     except SettingsError as exc:

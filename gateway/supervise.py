@@ -22,6 +22,9 @@ STOP_S: Final = 10.0
 
 WORKER_VARIABLE: Final = "SREGISTRY_WORKER"
 SOCKETS_VARIABLE: Final = "SREGISTRY_SOCKETS"
+_MAIN_ONLY: Final = frozenset(
+    {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"}
+)
 
 
 def back_off(failures: int) -> float:
@@ -67,6 +70,11 @@ def core_program(*, data_dir: Path, config: Path | None, flags: Mapping[str, Any
     return Program(
         name="core", module="registry_core", arguments=tuple(arguments), environment=environment_of(flags)
     )
+
+
+def _environment_for_children(environ: Mapping[str, str]) -> dict[str, str]:
+    """Ours without what systemd says to the main process alone."""
+    return {name: value for name, value in environ.items() if name not in _MAIN_ONLY}
 
 
 class Child:
@@ -136,7 +144,7 @@ class Child:
             self._process = await asyncio.create_subprocess_exec(
                 *command,
                 stdin=asyncio.subprocess.DEVNULL,
-                env={**os.environ, **program.environment},
+                env={**_environment_for_children(os.environ), **program.environment},
                 pass_fds=program.inherited,
             )
         except OSError as exc:
@@ -144,12 +152,9 @@ class Child:
             return
         log.info("%s started (pid %d)", program.name, self._process.pid)
         self._on_start()
-        try:
-            code = await self._process.wait()
-        finally:
-            if self._process.returncode is not None:
-                self._on_exit()
+        code = await self._process.wait()
         if not self._stopping.is_set():
+            self._on_exit()
             log.warning("%s (pid %d) ended: %s", program.name, self._process.pid, describe_exit(code))
         self._process = None
 

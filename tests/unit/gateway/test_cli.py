@@ -77,6 +77,9 @@ class TestServe:
         assert loaded.settings.tls.mode == "off"
         assert command.flags["server.workers"] == 2
         assert "server.https" not in command.flags
+        assert command.arguments == [
+            "serve", "--data-dir", str(tmp_path / "d"), "--http", "127.0.0.1:1", "--tls", "off", "--workers", "2"
+        ]  # fmt: skip
 
     def test_what_shows_only_at_the_start_exits_2_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def serve(*_: Any) -> int:
