@@ -54,6 +54,7 @@ log = logging.getLogger("gateway")
 
 WORKER_THREADS: Final = 64  # an upload needs two; a slow store holds its thread, so there are more than cores
 PARTS_KEPT_S: Final = 86400.0  # a push in parts that nobody went on with for a day is over
+OPERATIONS_ROUTE: Final = "operations"
 COMMIT_PATIENCE_S: Final = 3.0
 STORE_SWEEP_EVERY_S: Final = 3600.0
 
@@ -184,7 +185,7 @@ class Gateway:
 
     def _finished(self, exchange: HttpExchange) -> None:
         self.metrics.count(exchange)
-        if self.settings.log.access:
+        if self.settings.log.access and exchange.route != OPERATIONS_ROUTE:  # probes come every few seconds
             log_access(exchange)
 
     async def background(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:

@@ -15,7 +15,13 @@ from gateway.settings import Core, Limits
 from gateway.settings_routes import Route
 
 _UNLIMITED: Final = 1 << 62
-_FORM_FIELDS: Final = frozenset(("content-type", "x-upload-signature"))
+# What describes the client's form, or would vouch for ours.
+_FORM_FIELDS: Final = frozenset(
+    (
+        "content-type", "content-encoding", "content-range", "content-md5", "content-digest", "repr-digest",
+        "x-upload-signature",
+    )
+)  # fmt: skip
 # Of a question: no body, and what we say of the original request is not the client's to say.
 _NOT_ASKED: Final = frozenset(
     ("content-type", "content-length", "transfer-encoding", "expect", "x-original-method", "x-original-uri")
@@ -34,6 +40,7 @@ class RouteBackend:
         self._forward = ForwardHandler(
             self._pool, limits=limits.model_copy(update={"request_body_bytes": body_limit}), core=core
         )
+        self._is_guarded = bool(route.auth_url)
         url = urlsplit(route.auth_url)
         self._auth_target = f"{url.path or '/'}?{url.query}" if url.query else url.path or "/"
         self._auth_pool = self._make_pool(f"http://{url.netloc}") if url.netloc else self._pool
@@ -42,7 +49,9 @@ class RouteBackend:
         return UpstreamPool(origin, connections=self._core.connections, connect_s=self._core.connect_s)
 
     async def handle(self, exchange: Exchange) -> None:
-        """Forward a request as it is."""
+        """Forward a request as it is, after the question if the route has one."""
+        if self._is_guarded:
+            await self.ask(exchange)
         await self._forward.handle(exchange)
 
     async def ask(self, exchange: Exchange) -> None:

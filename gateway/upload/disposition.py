@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.errors import BadForm, UnsupportedForm
+from gateway.http.head import RequestHead
 
 # RFC 2046 section 5.1.1: at most 70 of these characters, and no space at the end.
 BOUNDARY_MAX_CHARS: Final = 70
@@ -43,6 +44,17 @@ class Disposition:
     name: str
     filename: str | None
     filename_as_sent: str | None
+
+
+def boundary_of(head: RequestHead) -> bytes:
+    """The boundary of a request that brings a form.
+
+    Raises: UnsupportedForm, BadForm.
+    """
+    kinds = head.fields.all("content-type")
+    if len(kinds) > 1:
+        raise BadForm("The request has more than one Content-Type.")
+    return parse_boundary(kinds[0] if kinds else "")
 
 
 def parse_boundary(content_type: str) -> bytes:

@@ -34,7 +34,7 @@ from gateway.outbox_records import Delivery, Placement
 from gateway.settings import Limits
 from gateway.store.base import BlobStore
 from gateway.store.keys import blob_key
-from gateway.upload.disposition import parse_boundary
+from gateway.upload.disposition import boundary_of
 from gateway.upload.form import FormDecoder, FormEvent, FormLimits, PartBegin, PartData, PartEnd
 from gateway.upload.intake import Intake, Received
 from gateway.upload.progress import ProgressBoard
@@ -112,7 +112,7 @@ class WebUpload:
     async def handle(self, exchange: HttpExchange) -> None:
         """Raises: what a client, the core or the store can do wrong; nothing is left behind then."""
         head = exchange.head
-        boundary = parse_boundary(head.fields.get("content-type"))
+        boundary = boundary_of(head)
         self._refuse_early(head)
         with self._resources.admit(exchange):
             await self._resources.require_room(head.content_length)

@@ -10,13 +10,13 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from gateway.errors import BodyTooLarge, MethodNotAllowed
+from gateway.errors import BodyTooLarge, CoreDown, MethodNotAllowed, UpstreamError
 from gateway.http.head import Field, RequestHead
 from gateway.http.reply import Reply
 from gateway.net.answer import HttpExchange
 from gateway.net.blocks import Block
 from gateway.settings_routes import Route
-from gateway.upload.disposition import parse_boundary
+from gateway.upload.disposition import boundary_of
 from gateway.upload.form import FormDecoder, FormEvent, PartBegin, PartData, PartEnd
 from gateway.upload.handler import UploadResources, size_hint
 from gateway.upload.intake import Intake
@@ -54,7 +54,7 @@ class RouteForm:
     parts: list[PartBegin] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     order: list[tuple[str, bytes] | int] = field(default_factory=list)  # a plain field, or a file's index
-    open_name: str | None = None
+    open_name: str | None = None  # "" while a field is skipped
     open_value: bytearray = field(default_factory=bytearray)
     received: int = 0
 
@@ -83,7 +83,7 @@ class RouteUpload:
         if head.method not in {"POST", "PUT"}:
             await self._handle_other(exchange)
             return
-        boundary = parse_boundary(head.fields.get("content-type"))
+        boundary = boundary_of(head)
         self._refuse_early(head)
         with self._resources.admit(exchange):
             if self._route.auth_url:
@@ -93,6 +93,10 @@ class RouteUpload:
             try:
                 await self._stream(exchange, form, boundary)
                 status = await self._pass_on(exchange, form)
+            except UpstreamError as error:
+                # It has the form, or may have it: then its files are its own, unless the route says otherwise.
+                status = None if isinstance(error, CoreDown) else error.status
+                raise
             finally:
                 if must_remove(self._route, status=status):
                     for intake in form.files:
@@ -136,14 +140,13 @@ class RouteUpload:
                 if form.files:
                     await form.files[-1].take(data, block)
             case PartData(data):
-                form.open_value += data
+                if form.open_name:
+                    form.open_value += data
             case PartBegin() if event.is_file:
                 self._begin_file(exchange, form, event, block)
             case PartBegin(name=name, no_file_chosen=no_file):
-                form.open_name = name
+                form.open_name = "" if no_file or not self._plan.passes(name) else name
                 form.open_value.clear()
-                if no_file:
-                    form.open_name = ""
             case PartEnd() if form.open_name is not None:
                 if form.open_name:
                     form.order.append((form.open_name, bytes(form.open_value)))
