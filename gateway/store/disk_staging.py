@@ -9,7 +9,7 @@ import io
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -120,6 +120,10 @@ class Staging:
         if before is not None:
             os.close(before)
 
+    def has(self, staged: str) -> bool:
+        """Whether there is anything under this name."""
+        return any(Path(path).exists() for path in self.paths(staged))
+
     def let_go(self, staged: str) -> None:
         """End the lock of something sealed, if this process holds it."""
         fd = self._sealed.pop(staged, None)
@@ -155,8 +159,8 @@ class Staging:
                 held=held,
             )
 
-    def sweep(self, *, parts_older_than_s: float) -> int:
-        """Raises: StoreDown."""
+    def sweep(self, *, parts_older_than_s: float, first: Callable[[str], None] = lambda _staged: None) -> int:
+        """``first`` is called with each name, still locked, before it is removed. Raises: StoreDown."""
         parts_before = time.time() - parts_older_than_s
         removed = 0
         for name in self._files():
@@ -170,6 +174,7 @@ class Staging:
                     if _can_lock(fd) and not (
                         name.startswith(PARTS_PREFIX) and os.fstat(fd).st_mtime > parts_before
                     ):
+                        first(name.removeprefix(PARTS_PREFIX))
                         removed += _remove(path)
                 finally:
                     os.close(fd)
@@ -277,6 +282,14 @@ class DiskWriter:
     def discard(self) -> None:
         """Remove every trace; nothing is left to remove after ``place``."""
         _remove(self._path)
+        self.abandon()
+
+    def is_there(self) -> bool:
+        """Whether it was neither placed nor discarded yet."""
+        return Path(self._path).exists()
+
+    def abandon(self) -> None:
+        """Let go and leave it to the sweep."""
         self._staging.let_go(self._staged)
         fd, self._fd = self._fd, -1
         if fd >= 0:

@@ -4,7 +4,9 @@ import hashlib
 import os
 import subprocess
 import sys
+import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -14,7 +16,9 @@ from gateway.errors import BlobMissing, NotFound, StoreCorrupt, StoreError
 from gateway.store.base import BlobStore, SealedBlob
 from gateway.store.disk import DiskStore
 from gateway.store.keys import blob_key
+from gateway.store.s3_store import S3Store
 from tests.support.memory_store import MemoryStore
+from tests.support.seaweed import ACCESS_KEY, SECRET_KEY, Seaweed, running_seaweed
 
 DATA = b"a singularity image " * 5000
 SHA = hashlib.sha256(DATA).hexdigest()
@@ -84,10 +88,50 @@ class DiskCase:
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
 
 
-@pytest.fixture(params=["memory", "disk"])
-def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
+class S3Case:
+    def __init__(self, server: Seaweed, folder: Path) -> None:
+        self.folder = folder
+        self.settings = server.settings(bucket=f"images-{name()}")
+        self.opened: list[S3Store] = []
+        self.store: Final = self.reopened()
+
+    def reopened(self) -> S3Store:
+        store = S3Store(self.settings, spool=self.folder / "spool", buffer_bytes=24 << 20)
+        self.opened.append(store)
+        return store
+
+    def leave_behind(self, staged: str, *, parts: bool = False) -> None:
+        plain = {"endpoint": self.settings.endpoint, "bucket": self.settings.bucket}
+        plain |= {"access_key": ACCESS_KEY, "secret_key": SECRET_KEY}
+        opening = (
+            "from pathlib import Path\nfrom gateway.settings import S3\n"
+            "from gateway.store.s3_store import S3Store\n"
+            f"store = S3Store(S3.model_validate({plain!r}), spool=Path({str(self.folder / 'spool')!r}),"
+            " buffer_bytes=24 << 20)"
+        )
+        code = LEAVE_BEHIND.format(opening=opening, parts=parts, staged=staged)
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+
+
+@pytest.fixture(scope="session")
+def seaweed() -> Iterator[Seaweed]:
+    """One server for all tests; each has a bucket of its own."""
+    with tempfile.TemporaryDirectory(prefix="gw-") as folder, running_seaweed(Path(folder)) as server:
+        yield server
+
+
+@pytest.fixture(params=["memory", "disk", "s3"])
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
     """A fresh store of each kind."""
-    return MemoryCase() if request.param == "memory" else DiskCase(tmp_path / "root")
+    if request.param == "memory":
+        yield MemoryCase()
+    elif request.param == "disk":
+        yield DiskCase(tmp_path / "root")
+    else:
+        made = S3Case(request.getfixturevalue("seaweed"), tmp_path)
+        yield made
+        for opened in made.opened:
+            opened.close()
 
 
 @pytest.fixture

@@ -1,0 +1,498 @@
+"""Owns the S3 wire: signed requests on kept connections, retries within a bound, errors by their meaning.
+
+The only module that knows the ``minio`` SDK. It signs with it and reads its errors; it does not upload with it:
+``Minio.put_object`` copies each part, hashes it twice and blocks on one connection (docs/storage.md has the numbers),
+while a part here goes to the socket straight from the buffer it arrived in. The SDK is imported with the first
+request, for it takes 0.4 s and 30 MiB that a disk store should not pay.
+"""
+
+import hashlib
+import http.client
+import io
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Final
+from urllib.parse import SplitResult, quote
+from xml.etree import ElementTree
+
+from gateway.errors import BlobMissing, StoreDown, StoreError, StoreFull
+from gateway.settings import S3
+
+CONNECT_S: Final = 5.0
+ANSWER_S: Final = 60.0
+PATIENCE_S: Final = 3.0  # how long a small request is tried again
+PART_PATIENCE_S: Final = 25.0  # a part has been paid for by the client: a server that restarts is waited for
+_PAUSES_S: Final = (0.05, 0.2, 0.5, 1.0, 2.0)
+_CUTS: Final = 5  # how often a download may be cut without one byte in between
+_IDLE_CONNECTIONS: Final = 16
+# After a request was given up, the next ones fail at once for this long instead of queueing up one by one.
+_DOWN_S: Final = 1.0
+_FRESH_S: Final = 5.0
+
+_RETRIED: Final = frozenset({429, 500, 502, 503, 504})
+_WRONG_KEY: Final = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "ExpiredToken"})
+_FULL: Final = frozenset({"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "EntityTooLarge"})
+_GONE: Final = frozenset({"NoSuchKey", "NoSuchUpload", "NoSuchBucket"})
+
+type Body = bytes | memoryview
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3Answer:
+    """A whole answer. ``code`` is S3's own word for an error, "" for success."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = b""
+    code: str = ""
+
+    @property
+    def size(self) -> int:
+        """Content-Length."""
+        return int(self.headers.get("content-length", "0"))
+
+    @property
+    def modified(self) -> float:
+        """Last-Modified in epoch seconds."""
+        return read_time(self.headers["last-modified"])
+
+
+class S3Fault(Exception):
+    """An answer that is an error; ``StoreDown`` and its kin once nobody inside knows better."""
+
+    def __init__(self, what: str, answer: S3Answer) -> None:
+        self.answer = answer
+        super().__init__(f"{what}: {answer.status} {answer.code}")
+
+    def as_store_error(self) -> StoreError | BlobMissing:
+        """What it means to a client."""
+        if self.answer.code in _GONE or self.answer.status == http.HTTPStatus.NOT_FOUND:
+            return BlobMissing(detail=str(self))
+        if self.answer.code in _FULL or self.answer.status == http.HTTPStatus.INSUFFICIENT_STORAGE:
+            return StoreFull(detail=str(self))
+        return StoreDown(detail=str(self))
+
+
+class S3Wire:
+    """Requests to one bucket, from any thread. Making one neither dials nor fails."""
+
+    def __init__(self, settings: S3) -> None:
+        self._settings = settings
+        self._keys = _key_pairs(settings)
+        self._idle: list[http.client.HTTPConnection] = []
+        self._lock = threading.Lock()
+        self._down_until = 0.0
+        self._fresh_until = 0.0
+
+    @property
+    def where(self) -> str:
+        """Endpoint and bucket, for people."""
+        return (
+            f"{'https' if self._settings.ssl else 'http'}://{self._settings.endpoint}/{self._settings.bucket}"
+        )
+
+    def request(
+        self,
+        method: str,
+        key: str | None,
+        *,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: Body = b"",
+        patience_s: float = PATIENCE_S,
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> S3Answer:
+        """One request, answered in whole; a missing bucket is made when something is written.
+
+        ``wanted`` is asked before each further try. Raises: S3Fault, StoreDown.
+        """
+        call = _Call(method, key, dict(query or {}), dict(headers or {}), body)
+        try:
+            return self._persist(call, patience_s, wanted, _read_whole)
+        except S3Fault as fault:
+            if fault.answer.code != "NoSuchBucket" or method not in {"PUT", "POST"}:
+                raise
+        self.make_bucket()
+        return self._persist(call, patience_s, wanted, _read_whole)
+
+    def read(self, key: str, *, offset: int, length: int | None) -> "S3File":
+        """The bytes of an object as a stream. Raises: S3Fault (also 416), StoreDown."""
+        return S3File(self, key, offset=offset, length=length)
+
+    def start_read(self, key: str, headers: Mapping[str, str]) -> "_Streamed":
+        """A GET whose body is still on the wire. Raises: S3Fault, StoreDown."""
+        return self._persist(_Call("GET", key, {}, dict(headers), b""), PATIENCE_S, lambda: True, _leave_body)
+
+    def make_bucket(self) -> None:
+        """Make the bucket, if it is missing. Raises: S3Fault, StoreDown."""
+        region = self._settings.region
+        body = b""
+        if region not in {"", "us-east-1"}:
+            place = f"<LocationConstraint>{region}</LocationConstraint>"
+            body = f"<CreateBucketConfiguration>{place}</CreateBucketConfiguration>".encode()
+        try:
+            self._persist(_Call("PUT", None, {}, {}, body), PATIENCE_S, lambda: True, _read_whole)
+        except S3Fault as fault:
+            if fault.answer.code not in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:
+                raise
+
+    def require_up(self) -> None:
+        """Say at once whether uploads make sense. Asks only if nothing was answered lately. Raises: StoreDown."""
+        if time.monotonic() >= self._fresh_until:
+            with suppress(S3Fault):
+                self._persist(_Call("HEAD", None, {}, {}, b""), 0.0, lambda: True, _read_whole)
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def _persist[T](
+        self,
+        call: "_Call",
+        patience_s: float,
+        wanted: Callable[[], bool],
+        take: Callable[["S3Wire", "_Call", http.client.HTTPConnection, http.client.HTTPResponse], T],
+    ) -> T:
+        """Try until it is answered, for ``patience_s``. Raises: S3Fault, StoreDown."""
+        began = time.monotonic()
+        if began < self._down_until and patience_s <= PATIENCE_S:
+            raise StoreDown(detail=f"{self.where} did not answer a moment ago", retry_after_s=5)
+        pauses = iter(_PAUSES_S)
+        while True:
+            pause = next(pauses, _PAUSES_S[-1])
+            try:
+                result = self._with_any_key(call, take)
+            except (OSError, http.client.HTTPException) as exc:
+                failure: Exception = exc
+            except S3Fault as fault:
+                if fault.answer.status not in _RETRIED:
+                    self._fresh_until = time.monotonic() + _FRESH_S
+                    raise
+                failure = fault
+            else:
+                self._fresh_until = time.monotonic() + _FRESH_S
+                self._down_until = 0.0
+                return result
+            if time.monotonic() + pause > began + patience_s or not wanted():
+                self._down_until = time.monotonic() + _DOWN_S
+                self._fresh_until = 0.0
+                detail = f"{self.where}: {call.method} {call.key}: {failure!r}"
+                raise StoreDown(detail=detail, retry_after_s=10) from failure
+            time.sleep(pause)
+
+    def _with_any_key[T](
+        self,
+        call: "_Call",
+        take: Callable[["S3Wire", "_Call", http.client.HTTPConnection, http.client.HTTPResponse], T],
+    ) -> T:
+        """While keys are rotated, a server takes the new pair, the old pair, or both: find one it takes."""
+        keys = self._keys
+        for pair in keys:
+            try:
+                result = self._try(call, pair, take)
+            except S3Fault as fault:
+                refused = fault.answer.code in _WRONG_KEY or fault.answer.status == http.HTTPStatus.FORBIDDEN
+                if not refused or pair is keys[-1]:
+                    raise
+            else:
+                if pair is not keys[0]:
+                    self._keys = (pair, *(other for other in keys if other is not pair))
+                return result
+        raise StoreDown(detail=f"{self.where}: no access key is set (storage.s3.access_key)")
+
+    def _try[T](
+        self,
+        call: "_Call",
+        pair: tuple[str, str],
+        take: Callable[["S3Wire", "_Call", http.client.HTTPConnection, http.client.HTTPResponse], T],
+    ) -> T:
+        """One exchange; once more if a kept connection turns out to be closed."""
+        path, headers = self._sign(call, pair)
+        while True:
+            connection, kept = self._connection()
+            try:
+                response = _exchange(connection, call, path, headers)
+            except (ConnectionError, http.client.HTTPException):
+                connection.close()
+                if kept:
+                    continue
+                raise
+            except BaseException:
+                connection.close()
+                raise
+            return take(self, call, connection, response)
+
+    def _sign(self, call: "_Call", pair: tuple[str, str]) -> tuple[str, dict[str, str]]:
+        from minio.credentials.credentials import Credentials  # noqa: PLC0415 - see above
+        from minio.signer import sign_v4_s3  # noqa: PLC0415
+
+        path = f"/{self._settings.bucket}"
+        if call.key is not None:
+            path += "/" + quote(call.key, safe="/-._~")
+        query = "&".join(f"{quote(k, safe='-._~')}={quote(v, safe='-._~')}" for k, v in call.query.items())
+        now = datetime.now(UTC)
+        # Bytes of images are not hashed for the wire: they are verified by their own digest, end to end.
+        payload = "UNSIGNED-PAYLOAD" if isinstance(call.body, memoryview) else _sha256(call.body)
+        headers: dict[str, str | list[str] | tuple[str]] = {
+            **call.headers,
+            "Host": self._settings.endpoint,
+            "x-amz-date": now.strftime("%Y%m%dT%H%M%SZ"),
+            "x-amz-content-sha256": payload,
+        }
+        sign_v4_s3(  # adds the signature to the headers
+            method=call.method,
+            url=SplitResult("", self._settings.endpoint, path, query, ""),
+            region=self._settings.region,
+            headers=headers,
+            credentials=Credentials(*pair),
+            content_sha256=payload,
+            date=now,
+        )
+        return f"{path}?{query}" if query else path, {name: str(value) for name, value in headers.items()}
+
+    def _connection(self) -> tuple[http.client.HTTPConnection, bool]:
+        with self._lock:
+            if self._idle:
+                return self._idle.pop(), True
+        host, _, port = self._settings.endpoint.rpartition(":")
+        host, number = (host, int(port)) if host and port.isdecimal() else (self._settings.endpoint, None)
+        if not self._settings.ssl:
+            return http.client.HTTPConnection(host.strip("[]"), number or 80, timeout=CONNECT_S), False
+        context = ssl.create_default_context(cafile=self._settings.ca_file)
+        return (
+            http.client.HTTPSConnection(host.strip("[]"), number or 443, timeout=CONNECT_S, context=context),
+            False,
+        )
+
+    def keep(self, connection: http.client.HTTPConnection) -> None:
+        """Take a connection back whose answer was read to its end."""
+        with self._lock:
+            if len(self._idle) < _IDLE_CONNECTIONS and connection.sock is not None:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What is asked. ``key`` None is the bucket itself."""
+
+    method: str
+    key: str | None
+    query: dict[str, str]
+    headers: dict[str, str]
+    body: Body
+
+
+@dataclass(slots=True)
+class _Streamed:
+    """An answer whose body is still to be read, and the connection it comes on."""
+
+    wire: S3Wire
+    connection: http.client.HTTPConnection
+    response: http.client.HTTPResponse
+
+    def end(self, *, whole: bool) -> None:
+        """Keep the connection if the body was read to its end, close it if not."""
+        self.response.close()
+        if whole and not self.response.will_close:
+            self.wire.keep(self.connection)
+        else:
+            self.connection.close()
+
+
+class S3File(io.RawIOBase):
+    """An object being read; a cut connection is resumed where it broke, for a bounded time."""
+
+    def __init__(self, wire: S3Wire, key: str, *, offset: int, length: int | None) -> None:
+        super().__init__()
+        self._wire = wire
+        self._key = key
+        self._at = offset
+        self._end = None if length is None else offset + length
+        self._match: dict[str, str] = {}
+        self._streamed: _Streamed | None = None
+        if length != 0:
+            self._streamed = self._start()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview, /) -> int:  # type: ignore[override]
+        """Raises: StoreDown, BlobMissing."""
+        done = 0
+        for _ in range(_CUTS):
+            if self._streamed is None or not len(buffer):
+                return 0
+            with suppress(OSError, http.client.HTTPException):
+                done = self._streamed.response.readinto(buffer)
+            if done:
+                break
+            self._streamed.end(whole=False)
+            try:
+                self._streamed = self._start()
+            except S3Fault as fault:
+                self._streamed = None
+                raise fault.as_store_error() from fault
+        else:
+            raise StoreDown(detail=f"{self._key}: cut {_CUTS} times at byte {self._at}")
+        self._at += done
+        if self._at == self._end and self._streamed is not None:
+            # Read to the end, so that the connection can be kept.
+            self._streamed.response.read()
+            self._streamed.end(whole=True)
+            self._streamed = None
+        return done
+
+    def close(self) -> None:
+        if self._streamed is not None:
+            self._streamed.end(whole=False)
+            self._streamed = None
+        super().close()
+
+    def _start(self) -> "_Streamed | None":
+        """Raises: S3Fault, StoreDown."""
+        if self._end is not None and self._at >= self._end:
+            return None
+        last = "" if self._end is None else str(self._end - 1)
+        headers = {"Range": f"bytes={self._at}-{last}", **self._match} if self._at or last else {}
+        streamed = self._wire.start_read(self._key, headers)
+        answered = streamed.response.headers
+        self._match = {"If-Match": answered["etag"]} if "etag" in answered else {}
+        end = self._at + int(answered["content-length"])
+        self._end = end if self._end is None else min(end, self._end)
+        if self._at == self._end:
+            streamed.end(whole=True)
+            return None
+        return streamed
+
+
+def _exchange(
+    connection: http.client.HTTPConnection, call: _Call, path: str, headers: dict[str, str]
+) -> http.client.HTTPResponse:
+    """Raises: OSError, HTTPException."""
+    if connection.sock is None:
+        connection.connect()
+        assert connection.sock is not None  # noqa: S101 - what connect() is for
+        connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sock.settimeout(ANSWER_S)
+    sized = (
+        {**headers, "Content-Length": str(len(call.body))} if call.body or call.method != "GET" else headers
+    )
+    try:
+        connection.request(call.method, path, body=call.body or None, headers=sized)
+    except ConnectionError:
+        # A server that refuses answers before it has read the body, and closes.
+        with suppress(OSError, http.client.HTTPException):
+            return connection.getresponse()
+        raise
+    return connection.getresponse()
+
+
+def _read_whole(
+    wire: S3Wire, call: _Call, connection: http.client.HTTPConnection, response: http.client.HTTPResponse
+) -> S3Answer:
+    try:
+        body = response.read()
+    except BaseException:
+        connection.close()
+        raise
+    if response.will_close:
+        connection.close()
+    else:
+        wire.keep(connection)
+    headers = {name.lower(): value for name, value in response.getheaders()}
+    # Completing a multipart upload may say 200 at once and fail later, in the body.
+    failed = response.status >= http.HTTPStatus.MULTIPLE_CHOICES or b"<Error>" in body[:200]
+    answer = S3Answer(
+        status=response.status, headers=headers, body=body, code=_error_code(body) if failed else ""
+    )
+    if failed:
+        raise S3Fault(f"{call.method} {call.key}", answer)
+    return answer
+
+
+def _leave_body(
+    wire: S3Wire, call: _Call, connection: http.client.HTTPConnection, response: http.client.HTTPResponse
+) -> _Streamed:
+    if response.status >= http.HTTPStatus.MULTIPLE_CHOICES:
+        _read_whole(wire, call, connection, response)
+    return _Streamed(wire, connection, response)
+
+
+def _error_code(body: bytes) -> str:
+    try:
+        return parse_xml(body).findtext("{*}Code") or parse_xml(body).findtext("Code") or "Unknown"
+    except ElementTree.ParseError:
+        return "Unknown"
+
+
+def parse_xml(body: bytes) -> ElementTree.Element:
+    """Raises: ParseError."""
+    return ElementTree.fromstring(body)  # noqa: S314 - the store is ours, and expat bounds entities since 2.4
+
+
+def read_time(text: str) -> float:
+    """Epoch seconds of an HTTP or an ISO 8601 date."""
+    if text[:1].isdigit():
+        return datetime.fromisoformat(text).timestamp()
+    return datetime.strptime(text, "%a, %d %b %Y %H:%M:%S %Z").replace(tzinfo=UTC).timestamp()
+
+
+def _key_pairs(settings: S3) -> tuple[tuple[str, str], ...]:
+    pairs = (
+        (settings.access_key.get_secret_value(), settings.secret_key.get_secret_value()),
+        (settings.previous_access_key.get_secret_value(), settings.previous_secret_key.get_secret_value()),
+    )
+    return tuple(pair for pair in pairs if all(pair))
+
+
+def _sha256(body: Body) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+def list_pages(
+    wire: S3Wire, query: Mapping[str, str], *, next_markers: Mapping[str, str], key: str | None = None
+) -> Iterator[ElementTree.Element]:
+    """Every page of a listing of the bucket, or of one upload to ``key``. ``next_markers`` maps a page's field to
+    the parameter that asks for the next page.
+
+    Raises: S3Fault, StoreDown.
+    """
+    asked = dict(query)
+    while True:
+        try:
+            page = parse_xml(wire.request("GET", key, query=asked).body)
+        except S3Fault as fault:
+            if fault.answer.code == "NoSuchBucket":
+                return
+            raise
+        yield page
+        if page.findtext("{*}IsTruncated") != "true":
+            return
+        asked |= {name: page.findtext(f"{{*}}{field}") or "" for field, name in next_markers.items()}
+
+
+class S3Faults:
+    """``with S3Faults():`` turns what is left of S3's errors into store errors."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(exc, S3Fault):
+            raise exc.as_store_error() from exc
