@@ -252,6 +252,14 @@ class Registry(Section):
         604800.0, description="Seconds that the bytes of a deleted image are kept before gc removes them."
     )
     session_s: Seconds = Field(1209600.0, description="Seconds that a browser stays signed in.")
+    token_requests_per_s: float = Field(
+        500.0,
+        ge=0,
+        description="Requests/s of one token in the long run (a minute's worth at once); 0 = no limit.",
+    )
+    address_requests_per_s: float = Field(
+        300.0, ge=0, description="The same for one address without a token; 0 = no limit."
+    )
     keyserver: str = Field("https://keys.openpgp.org", description="Key server that clients are told to use.")
 
 

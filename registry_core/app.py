@@ -3,6 +3,7 @@
 import logging
 import re
 import secrets
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -18,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.errors import GatewayError, MethodNotAllowed, NotFound
 from registry_core.chores import Chores
+from registry_core.rates import RateGate, RateLimit
 from registry_core.registry import Registry
 from registry_core.routes import discovery, images, internal, library, pages
 from registry_core.routes.pages_frame import Site, answer_failure, open_site
@@ -114,5 +116,11 @@ def build_app(registry: Registry) -> ASGIApp:
         redirect_slashes=False,  # a redirect turns a client's POST into a GET
         lifespan=lifespan,
     )
+    settings = registry.settings.registry
+    gate = RateGate(
+        router,
+        tokens=RateLimit(per_s=settings.token_requests_per_s, clock=time.monotonic),
+        addresses=RateLimit(per_s=settings.address_requests_per_s, clock=time.monotonic),
+    )
     handlers = {GatewayError: answer_error, HTTPException: answer_error}
-    return Edge(ExceptionMiddleware(router, handlers=handlers), site)
+    return Edge(ExceptionMiddleware(gate, handlers=handlers), site)

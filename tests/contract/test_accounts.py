@@ -5,6 +5,7 @@ import pytest
 from gateway.errors import BadForm, Conflict, Forbidden, NotFound, TooManyRequests, Unauthorized
 from registry_core.policy import Actor, Scope
 from registry_core.service import accounts, identity
+from tests.contract.conftest import OpenCore
 from tests.support.core import Core
 
 PASSWORD = "correct horse"
@@ -161,3 +162,23 @@ def test_an_account_that_goes_leaves_its_images(core: Core) -> None:
     accounts.remove_user(core.registry, name="alice", by="test")
     assert core.call("GET", "/v1/images/alice/test/tool:latest").status == 200
     assert core.call("GET", "/v1/entities", by="alice").status == 401
+
+
+def test_a_token_that_asks_without_end_is_told_to_wait(new_core: OpenCore) -> None:
+    core = new_core(token_requests_per_s=0.1)
+    core.add_user("alice")
+    replies = [core.call("GET", "/v1/token-status", by="alice") for _ in range(9)]
+    assert replies[0].status == 200
+    assert replies[-1].status == 429
+    assert int(replies[-1].headers["retry-after"]) > 0
+    assert replies[-1].message
+    assert core.call("GET", "/version", by="alice").status == 200
+    assert core.call("GET", "/v1/search?value=abc").status == 200
+
+
+def test_guessing_tokens_is_counted_by_address(new_core: OpenCore) -> None:
+    core = new_core(address_requests_per_s=1)
+    statuses = [
+        core.call("GET", "/v1/search?value=abc", token=f"guess{number}").status for number in range(8)
+    ]
+    assert (statuses[0], statuses[-1]) == (401, 429)
