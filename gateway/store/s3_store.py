@@ -86,8 +86,8 @@ class S3Store:
         staged = sealed.staged
         with S3Faults():
             mine = self._records.size_of(OBJECTS + staged) is not None
-            new = self._name(sha256, key, spare=staged if mine else None)
-            if mine and self._records.holders(sha256)[0] != staged:
+            new, holder = self._name(sha256, key, spare=staged if mine else None)
+            if mine and holder != staged:
                 self._records.drop_holder(sha256, staged)
                 self._records.delete(OBJECTS + staged)
             self._parts.clean(staged)
@@ -213,8 +213,10 @@ class S3Store:
                 return staged, size
         return None
 
-    def _name(self, sha256: str, key: str, *, spare: str | None) -> bool:
-        """Name the holder of these bytes, or the ``spare`` object, which then holds them; whether the key is new.
+    def _name(self, sha256: str, key: str, *, spare: str | None) -> tuple[bool, str]:
+        """Name the holder of these bytes, or the ``spare`` object, which then holds them.
+
+        Returns whether the key is new, and the holder.
 
         The key is written first and the holder looked at once more: ``collect`` may have taken it away.
         """
@@ -223,8 +225,9 @@ class S3Store:
             held = self._holder(sha256)
             if held is not None:
                 new |= self._records.add_key(key, held[0], size=held[1], sha256=sha256)
-                if self._holder(sha256) is not None:
-                    return new
+                held = self._holder(sha256)
+                if held is not None:
+                    return new, held[0]
             if spare is None:
                 if new:
                     self._records.delete(BLOBS + key)
