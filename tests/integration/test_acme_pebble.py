@@ -1,129 +1,36 @@
 """Certificates from a real authority (Let's Encrypt's Pebble, strict), while the door stays open."""
 
 import asyncio
-import json
 import ssl
-import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import uvloop
-from click.testing import CliRunner, Result
 
-from gateway.acme.challenges import PATH_PREFIX, Challenges
-from gateway.acme.keeper import Keeper, open_keeper
+from gateway.acme.keeper import Keeper
 from gateway.acme.state import AcmeState
-from gateway.cli import main
 from gateway.net.certificate import parse_certificates
-from gateway.net.tls import CertificateSource, open_source
-from gateway.settings import Settings
-from tests.support.pebble import EAB_KEY, EAB_KID, Pebble, free_port, running_pebble
-
-NAMES = ("registry.example", "www.registry.example")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where a test's gateway keeps things and listens, and its authority."""
-
-    data_dir: Path
-    http_port: int
-    tls_port: int
-    pebble: Pebble
-
-    def settings(self, **tls: object) -> Settings:
-        return Settings.model_validate({"server": self.server(), "tls": {**self.tls(), **tls}})
-
-    def server(self) -> dict[str, object]:
-        return {
-            "data_dir": self.data_dir,
-            "http": f"127.0.0.1:{self.http_port}",
-            "https": f"127.0.0.1:{self.tls_port}",
-            "public_url": f"https://{NAMES[0]}",
-            "server_names": NAMES,
-        }
-
-    def tls(self) -> dict[str, object]:
-        return {
-            "mode": "acme",
-            "acme_directory": self.pebble.directory,
-            "acme_ca_file": self.pebble.ca_file,
-            "acme_email": "admin@registry.example",
-        }
+from gateway.net.tls import CertificateSource
+from tests.support.acme_door import (
+    NAMES,
+    Place,
+    anyone,
+    ask,
+    make_due,
+    open_door,
+    reluctant_place,
+    sources,
+    trusting,
+)
+from tests.support.pebble import EAB_KEY, EAB_KID, free_port, running_pebble
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    http_port, tls_port = free_port(), free_port()
-    reluctant = {"PEBBLE_WFE_NONCEREJECT": "30", "PEBBLE_AUTHZREUSE": "0"}
-    with running_pebble(
-        tmp_path / "pebble", http_port=http_port, tls_port=tls_port, environment=reluctant
-    ) as pebble:
-        yield Place(data_dir=tmp_path / "data", http_port=http_port, tls_port=tls_port, pebble=pebble)
-
-
-def sources(settings: Settings) -> tuple[CertificateSource, Keeper]:
-    source = open_source(settings)
-    assert source is not None
-    keeper = open_keeper(settings, source)
-    assert keeper is not None
-    return source, keeper
-
-
-@asynccontextmanager
-async def open_door(place: Place, source: CertificateSource, *, answers: bool = True) -> AsyncIterator[None]:
-    """Both listeners of a gateway, as far as certificates are concerned."""
-    challenges = Challenges(place.data_dir)
-
-    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        target = (await reader.readuntil(b"\r\n\r\n")).split()[1].decode()
-        answer = challenges.http_answer(target.removeprefix(PATH_PREFIX)) if answers else None
-        status = b"404 Not Found" if answer is None else b"200 OK"
-        body = answer or b""
-        writer.write(b"HTTP/1.1 %b\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % (status, len(body)))
-        writer.write(body)
-        writer.close()
-
-    async def secure(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while await reader.readline():
-                writer.write(b"pong\n")
-                await writer.drain()
-        except (OSError, ssl.SSLError):
-            pass
-        writer.close()
-
-    one = await asyncio.start_server(plain, "127.0.0.1", place.http_port)
-    other = await asyncio.start_server(secure, "127.0.0.1", place.tls_port, ssl=source.context)
-    async with one, other:
-        yield
-
-
-async def ask(place: Place, context: ssl.SSLContext, name: str = NAMES[0]) -> bytes:
-    """One request over a new connection; returns the leaf that was presented."""
-    reader, writer = await asyncio.open_connection(
-        "127.0.0.1", place.tls_port, ssl=context, server_hostname=name
-    )
-    leaf: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-    writer.write(b"ping\n")
-    assert await reader.readline() == b"pong\n"
-    writer.close()
-    return leaf
-
-
-def trusting(place: Place) -> ssl.SSLContext:
-    return ssl.create_default_context(cadata=place.pebble.root().decode())
-
-
-def anyone() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
+    with reluctant_place(tmp_path) as made:
+        yield made
 
 
 def on_asyncio(story: Coroutine[object, object, None]) -> None:
@@ -213,15 +120,6 @@ def test_a_renewal_under_load_fails_no_request(place: Place) -> None:
     other_worker.poll()
     assert other_worker.poll()
     assert other_worker.facts.serial == source.facts.serial
-
-
-def make_due(place: Place) -> None:
-    # The turn runs in a process of its own, with the true time: what it remembers says that renewal is due.
-    folder = place.data_dir / "acme"
-    path = folder / "state.json"
-    state = json.loads(path.read_text())
-    state["renew_at"] = "2020-01-01T00:00:00+00:00"
-    path.write_text(json.dumps(state))
 
 
 def test_a_refusal_is_told_remembered_and_not_repeated_by_a_restart(place: Place) -> None:
@@ -347,66 +245,3 @@ def test_an_authority_out_of_reach_is_named(place: Place) -> None:
 
 async def story_of(keeper: Keeper) -> None:
     assert await keeper.step() == "failed"
-
-
-def test_the_cert_command_issues_renews_tells_imports_and_exports(place: Place, tmp_path: Path) -> None:
-    config = tmp_path / "gateway.toml"
-    hook = tmp_path / "hook.py"
-    hook.write_text(
-        "import os, pathlib\n"
-        f"pathlib.Path({str(tmp_path / 'hooked')!r}).write_text(os.environ['CERTIFICATE_NAMES'])\n"
-    )
-    config.write_text(as_toml(place))
-    source, _ = sources(place.settings())
-
-    def cert(*words: str) -> Result:
-        return CliRunner().invoke(main, ["cert", *words, "--config", str(config)])
-
-    async def story() -> None:
-        async with open_door(place, source):
-            missing = await asyncio.to_thread(cert, "status")
-            assert missing.exit_code == 1
-            assert "does not exist yet" in missing.output
-            issued = await asyncio.to_thread(cert, "issue", "--deploy-hook", f"{sys.executable} {hook}")
-            assert issued.exit_code == 0, issued.output
-            kept = await asyncio.to_thread(cert, "renew")
-            assert kept.exit_code == 0, kept.output
-            broken = await asyncio.to_thread(cert, "renew", "--force", "--deploy-hook", "/nonexistent")
-            assert broken.exit_code == 1
-            assert "New certificate" in broken.output
-            assert "could not be run" in broken.output
-
-    asyncio.run(story())
-    assert set((tmp_path / "hooked").read_text().split()) == set(NAMES)
-    told = json.loads(cert("status", "--json").output)
-    assert told["ok"]
-    assert told["key_matches"]
-    assert set(told["names"]) == set(NAMES)
-    assert told["next_renewal"] > told["not_before"]
-    assert "next renewal:" in cert("status").output
-
-    exported = cert("export", str(tmp_path / "minio"))
-    assert exported.output.split() == [
-        str(tmp_path / "minio" / "public.crt"),
-        str(tmp_path / "minio" / "private.key"),
-    ]
-    assert (tmp_path / "minio" / "private.key").stat().st_mode & 0o777 == 0o600
-    assert cert("export", str(tmp_path / "live" / NAMES[0]), "--style", "certbot").exit_code == 0
-    live = place.data_dir / "acme" / "live.pem"
-    before = live.read_bytes()
-    live.unlink()
-    imported = cert("import", str(tmp_path))
-    assert imported.exit_code == 0, imported.output
-    assert live.read_bytes() == before
-    assert json.loads(cert("status", "--json").output)["ok"]
-
-
-def as_toml(place: Place) -> str:
-    def table(name: str, values: dict[str, object]) -> str:
-        lines = [
-            f"{key} = {json.dumps(list(value) if isinstance(value, tuple) else str(value))}"
-            for key, value in values.items()
-        ]
-        return "\n".join([f"[{name}]", *lines, ""])
-
-    return table("server", place.server()) + table("tls", place.tls())
