@@ -1,13 +1,14 @@
-"""Owns what the running registry does by itself, in one thread: counting downloads, forgetting what is over."""
+"""Owns what the running registry does by itself: counting downloads, forgetting what is over, telling webhooks."""
 
 import logging
 import threading
+from collections.abc import Callable
 from typing import Final
 
 from gateway.errors import GatewayError
 from registry_core.registry import Registry
-from registry_core.repo import accounts, images
-from registry_core.service import pull
+from registry_core.repo import accounts, hooks, images
+from registry_core.service import pull, webhooks
 
 log = logging.getLogger(__name__)
 
@@ -18,41 +19,46 @@ _KEEP_COMMITS_S: Final = 30 * _DAY_S
 
 
 class Chores:
-    """Runs from ``start`` to ``stop``."""
+    """Two threads from ``start`` to ``stop``: one for the database, one for receivers that may be slow."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="chores", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._keep_house, name="chores", daemon=True),
+            threading.Thread(target=self._tell, name="webhooks", daemon=True),
+        ]
 
     def start(self) -> None:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
-        """End, with the last downloads counted."""
+        """End, with the last downloads counted. A webhook on its way is not waited for: it will be sent again."""
         self._ended.set()
-        self._thread.join()
+        self._threads[0].join()
 
-    def _run(self) -> None:
+    def _keep_house(self) -> None:
         forget_at = 0
         while not self._ended.wait(EVERY_S):
             if self._registry.now >= forget_at:
-                self._try_forget()
+                self._attempt(lambda: forget(self._registry), "old rows were not removed")
                 forget_at = self._registry.now + FORGET_EVERY_S
-            self._try_write()
-        self._try_write()
+            self._count()
+        self._count()
 
-    def _try_write(self) -> None:
-        try:
-            pull.write_downloads(self._registry)
-        except GatewayError as exc:
-            log.warning("downloads were not counted: %s", exc)
+    def _count(self) -> None:
+        self._attempt(lambda: pull.write_downloads(self._registry), "downloads were not counted")
 
-    def _try_forget(self) -> None:
+    def _tell(self) -> None:
+        while not self._ended.wait(EVERY_S):
+            self._attempt(lambda: webhooks.deliver_due(self._registry), "webhooks were not told")
+
+    def _attempt(self, chore: Callable[[], object], otherwise: str) -> None:
         try:
-            forget(self._registry)
+            chore()
         except GatewayError as exc:
-            log.warning("old rows were not removed: %s", exc)
+            log.warning("%s: %s", otherwise, exc)
 
 
 def forget(registry: Registry) -> int:
@@ -65,4 +71,5 @@ def forget(registry: Registry) -> int:
         images.delete_old_commits(db, before=now - _KEEP_COMMITS_S)
         removed = images.delete_unfinished(db, before=old)
         images.delete_old_uploads(db, before=old)
+        hooks.delete_old_deliveries(db, before=now - _KEEP_COMMITS_S)
     return removed

@@ -9,6 +9,7 @@ from registry_core.commands.accounts import token, user
 from registry_core.commands.collections import collection
 from registry_core.commands.frame import load_settings, settings_options, told_failures
 from registry_core.commands.upkeep import backup, fsck, gc, restore, usage
+from registry_core.commands.webhooks import webhook
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -21,6 +22,7 @@ def main() -> None:
 main.add_command(user)
 main.add_command(token)
 main.add_command(collection)
+main.add_command(webhook)
 for _upkeep in (gc, fsck, backup, restore, usage):
     main.add_command(_upkeep)
 

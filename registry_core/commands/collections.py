@@ -9,15 +9,12 @@ import click
 
 from gateway.contract import parse_collection
 from gateway.errors import BadForm
-from registry_core.commands.frame import COMMAND_LINE, print_table, with_registry
+from registry_core.commands.frame import MACHINE, print_table, with_registry
 from registry_core.names import parse_container_path
-from registry_core.policy import Actor, Scope
 from registry_core.registry import Registry
 from registry_core.service import browse, limits, removal, stewardship
 from registry_core.service.quota import human
 
-# Whoever can run commands on the machine may do everything.
-_MACHINE: Final = Actor(user_id=-1, name=COMMAND_LINE, admin=True, scope=Scope.ADMIN)
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(b|k|m|g|t|kib|mib|gib|tib)?", re.IGNORECASE)
 _POWERS: Final = {"b": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
@@ -33,7 +30,7 @@ def parse_size(text: str) -> int:
 def every_collection(registry: Registry) -> Iterator[browse.CollectionLine]:
     """All collections, by name."""
     for page in count(1):
-        lines, more = browse.list_collections(registry, _MACHINE, page=page)
+        lines, more = browse.list_collections(registry, MACHINE, page=page)
         yield from lines
         if not more:
             return
@@ -67,7 +64,7 @@ def list_collections(registry: Registry) -> None:
 @with_registry
 def make_private(registry: Registry, *, path: str) -> None:
     """Show a collection to its owner and members only."""
-    stewardship.change_collection(registry, _MACHINE, *parse_collection(path), private=True)
+    stewardship.change_collection(registry, MACHINE, *parse_collection(path), private=True)
 
 
 @collection.command("public")
@@ -75,7 +72,7 @@ def make_private(registry: Registry, *, path: str) -> None:
 @with_registry
 def make_public(registry: Registry, *, path: str) -> None:
     """Show a collection to everybody."""
-    stewardship.change_collection(registry, _MACHINE, *parse_collection(path), private=False)
+    stewardship.change_collection(registry, MACHINE, *parse_collection(path), private=False)
 
 
 @collection.command("quota")
@@ -84,7 +81,7 @@ def make_public(registry: Registry, *, path: str) -> None:
 @with_registry
 def set_quota(registry: Registry, *, path: str, size: str) -> None:
     """Bytes that an entity or a collection may hold: 500M, 20G; 0 = no limit of its own."""
-    limits.set_quota(registry, _MACHINE, path, parse_size(size))
+    limits.set_quota(registry, MACHINE, path, parse_size(size))
 
 
 @collection.command("member")
@@ -95,7 +92,7 @@ def set_quota(registry: Registry, *, path: str, size: str) -> None:
 def set_member(registry: Registry, *, path: str, user_name: str, role: str) -> None:
     """Let a user push (contributor) or pull (reader); none takes it away."""
     stewardship.set_member(
-        registry, _MACHINE, *parse_collection(path), user=user_name, role=None if role == "none" else role
+        registry, MACHINE, *parse_collection(path), user=user_name, role=None if role == "none" else role
     )
 
 
@@ -105,7 +102,7 @@ def set_member(registry: Registry, *, path: str, user_name: str, role: str) -> N
 @with_registry
 def add_contributor(registry: Registry, *, path: str, user_name: str) -> None:
     """Let a user push; short for 'member … contributor'."""
-    stewardship.set_member(registry, _MACHINE, *parse_collection(path), user=user_name, role="contributor")
+    stewardship.set_member(registry, MACHINE, *parse_collection(path), user=user_name, role="contributor")
 
 
 @collection.command("freeze")
@@ -116,7 +113,7 @@ def freeze(registry: Registry, *, ref: str, thaw: bool) -> None:
     """Let a tag keep its image for ever."""
     path, _, tag = ref.partition(":")
     names = parse_container_path(path)
-    stewardship.freeze_tag(registry, _MACHINE, *names, tag=tag, frozen=not thaw)
+    stewardship.freeze_tag(registry, MACHINE, *names, tag=tag, frozen=not thaw)
 
 
 @collection.command("delete")
@@ -124,4 +121,4 @@ def freeze(registry: Registry, *, ref: str, thaw: bool) -> None:
 @with_registry
 def delete(registry: Registry, *, path: str) -> None:
     """Delete a collection with its images. The bytes stay in the trash for a while."""
-    removal.delete_collection(registry, _MACHINE, *parse_collection(path))
+    removal.delete_collection(registry, MACHINE, *parse_collection(path))

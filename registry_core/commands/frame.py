@@ -13,12 +13,15 @@ from gateway.errors import GatewayError, SettingsError
 from gateway.settings import Settings
 from gateway.settings_source import load
 from registry_core.errors import DatabaseTrouble
+from registry_core.policy import Actor, Scope
 from registry_core.registry import Registry, open_registry
 
 FAILED: Final = 1
 WRONG_USAGE: Final = 2
 # Who did it, in the audit log, when an administrator typed a command on the machine.
 COMMAND_LINE: Final = "(command line)"
+# Whoever can run commands on the machine may do everything.
+MACHINE: Final = Actor(user_id=-1, name=COMMAND_LINE, admin=True, scope=Scope.ADMIN)
 
 
 def load_settings(config: Path | None, data_dir: Path | None) -> Settings:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from registry_core.registry import Registry
 from registry_core.repo import hooks
 
-type Event = Literal["push", "delete", "quota"]
+type Event = Literal["push", "delete"]
 
 
 def note(
