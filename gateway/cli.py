@@ -18,6 +18,8 @@ USAGE_EXIT: Final = 2
 _ELSEWHERE: Final[Mapping[str, str]] = {
     "maintenance": "gateway.maintenance_cli:maintenance",
     "uploads": "gateway.uploads_cli:uploads",
+    "core": "gateway.core_cli:core",
+    "upgrade": "gateway.core_cli:upgrade",
     "cert": "gateway.acme.commands:cert",
     "trace": "gateway.trace.commands:trace",
     "import-nginx": "gateway.import_nginx:import_nginx",

@@ -1,13 +1,14 @@
 """Owns the child processes: the core, and the workers that share the listening sockets."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,12 +19,15 @@ BACK_OFF_S: Final = (0.0, 0.25, 0.5, 1.0, 2.0, 5.0)
 STEADY_S: Final = (
     10.0  # a child that lived this long had a good start: the next failure begins at the first step
 )
-STOP_S: Final = 10.0
+STOP_S: Final = 25.0  # the core gives its own requests 20
+READY_LOOK_S: Final = 0.05
 
 WORKER_VARIABLE: Final = "SREGISTRY_WORKER"
 SOCKETS_VARIABLE: Final = "SREGISTRY_SOCKETS"
+READY_VARIABLE: Final = "SREGISTRY_READY"
 _MAIN_ONLY: Final = frozenset(
     {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"}
+    | {READY_VARIABLE}
 )
 
 
@@ -72,8 +76,8 @@ def core_program(*, data_dir: Path, config: Path | None, flags: Mapping[str, Any
     )
 
 
-def _environment_for_children(environ: Mapping[str, str]) -> dict[str, str]:
-    """Ours without what systemd says to the main process alone."""
+def environment_for_children(environ: Mapping[str, str]) -> dict[str, str]:
+    """Ours without what is said to the main process alone."""
     return {name: value for name, value in environ.items() if name not in _MAIN_ONLY}
 
 
@@ -94,6 +98,8 @@ class Child:
         self._stop_s = stop_s
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
+        self._may_run = asyncio.Event()
+        self._may_run.set()
 
     @property
     def pid(self) -> int | None:
@@ -105,70 +111,103 @@ class Child:
         failures = 0
         try:
             while not self._stopping.is_set():
+                await self._may_run.wait()
                 began = time.monotonic()
                 await self._live_once()
                 failures = 1 if time.monotonic() - began >= STEADY_S else failures + 1
-                if not self._stopping.is_set():
+                if not self._is_meant_to_end():
                     await self._pause(back_off(failures))
         finally:
             await asyncio.shield(self._end())
 
     async def restart(self) -> None:
-        """End it; ``run`` starts the next one."""
+        """End it in order; ``run`` starts the next one."""
+        await self.hold()
+        self.release()
+
+    async def hold(self) -> None:
+        """End it in order, and do not start it again before ``release``."""
+        self._may_run.clear()
         await self._end()
+
+    def release(self) -> None:
+        """Start it again."""
+        self._may_run.set()
+
+    def _is_meant_to_end(self) -> bool:
+        return self._stopping.is_set() or not self._may_run.is_set()
 
     async def stop(self, within_s: float | None = None) -> None:
         """End it for good: SIGTERM, and SIGKILL when it takes longer than ``within_s``."""
         self._stopping.set()
         await self._end(within_s)
+        self._may_run.set()
 
     def send(self, number: signal.Signals) -> None:
         """Pass a signal on."""
         if self._process is not None and self._process.returncode is None:
-            try:
-                self._process.send_signal(number)
-            except ProcessLookupError:
-                return
+            _signal(self._process, number)
+
+    async def replace(self, is_ready: Callable[[], Awaitable[bool]], *, within_s: float) -> bool:
+        """Start the next one beside this one, and end this one once the next is ready: nobody waits.
+
+        False when the next one was not ready in time; it is ended, and this one goes on.
+        """
+        fresh = await self._spawn()
+        if fresh is None or not await _becomes_ready(fresh, is_ready, within_s):
+            await self._end_of(fresh)
+            return False
+        old, self._process = self._process, fresh
+        await self._end_of(old)
+        return True
 
     async def _live_once(self) -> None:
+        self._process = await self._spawn()
+        if self._process is None:
+            return
+        self._on_start()
+        process = None
+        while process is not self._process and self._process is not None:  # it may be replaced meanwhile
+            process = self._process
+            code = await process.wait()
+        if not self._stopping.is_set():
+            self._on_exit()
+        if not self._is_meant_to_end() and process is not None:
+            log.warning("%s (pid %d) ended: %s", self._program.name, process.pid, describe_exit(code))
+        self._process = None
+
+    async def _spawn(self) -> asyncio.subprocess.Process | None:
         program = self._program
-        command = [
-            sys.executable,
-            "-m",
-            "gateway._child",
-            str(os.getpid()),
-            program.module,
-            *program.arguments,
-        ]
+        wrapped = ("-m", "gateway._child", str(os.getpid()), program.module, *program.arguments)
         try:
-            self._process = await asyncio.create_subprocess_exec(
-                *command,
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *wrapped,
                 stdin=asyncio.subprocess.DEVNULL,
-                env={**_environment_for_children(os.environ), **program.environment},
+                env={**environment_for_children(os.environ), **program.environment},
                 pass_fds=program.inherited,
             )
         except OSError as exc:
             log.error("%s cannot be started: %s", program.name, exc)  # noqa: TRY400 - the cause is no bug of ours
-            return
-        log.info("%s started (pid %d)", program.name, self._process.pid)
-        self._on_start()
-        code = await self._process.wait()
-        if not self._stopping.is_set():
-            self._on_exit()
-            log.warning("%s (pid %d) ended: %s", program.name, self._process.pid, describe_exit(code))
-        self._process = None
+            return None
+        log.info("%s started (pid %d)", program.name, process.pid)
+        return process
 
     async def _end(self, within_s: float | None = None) -> None:
-        process = self._process
+        await self._end_of(self._process, within_s)
+
+    async def _end_of(
+        self, process: asyncio.subprocess.Process | None, within_s: float | None = None
+    ) -> None:
         if process is None or process.returncode is not None:
             return
-        self.send(signal.SIGTERM)
+        _signal(process, signal.SIGTERM)
         try:
             async with asyncio.timeout(self._stop_s if within_s is None else within_s):
                 await process.wait()
         except TimeoutError:
             log.warning("%s did not stop in time: killed", self._program.name)
-            self.send(signal.SIGKILL)
+            _signal(process, signal.SIGKILL)
             await process.wait()
 
     async def _pause(self, seconds: float) -> None:
@@ -177,6 +216,22 @@ class Child:
                 await self._stopping.wait()
         except TimeoutError:
             return
+
+
+def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(number)
+
+
+async def _becomes_ready(
+    process: asyncio.subprocess.Process, is_ready: Callable[[], Awaitable[bool]], within_s: float
+) -> bool:
+    until = time.monotonic() + within_s
+    while process.returncode is None and time.monotonic() < until:
+        if await is_ready():
+            return True
+        await asyncio.sleep(READY_LOOK_S)
+    return False
 
 
 def describe_exit(code: int) -> str:

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from gateway.contract import load_secret
+from gateway.control import Control, ask
+from gateway.core_control import HELD, core_actions, probes_well
 from gateway.core_health import CoreHealth, CoreState, probe_of
 from gateway.supervise import Child, Program
 
@@ -231,3 +233,50 @@ def test_the_fake_core_notes_what_it_is_told(tmp_path: Path) -> None:
 
     living_in(tmp_path, story)
     assert json.loads((tmp_path / "told.jsonl").read_text())["ticket"] == "t"
+
+
+def test_a_core_is_replaced_while_requests_go_on(tmp_path: Path) -> None:
+    async def story(house: House) -> None:
+        socket_path = tmp_path / "run" / "core.sock"
+        probe = probe_of(f"unix:{socket_path}", b"s")
+        first, failures, over = house.child.pid, 0, asyncio.Event()
+
+        async def hammer() -> None:
+            nonlocal failures
+            while not over.is_set():
+                failures += not await probes_well(probe)
+                await asyncio.sleep(0.01)
+
+        job = asyncio.ensure_future(hammer())
+        control = asyncio.ensure_future(
+            Control(tmp_path / "control.sock", core_actions(house.child, socket_path, probe)).run()
+        )
+        await asyncio.sleep(0.05)
+        await asyncio.to_thread(list, ask(tmp_path / "control.sock", "core-restart"))
+        over.set()
+        await job
+        control.cancel()
+        assert failures == 0
+        assert house.child.pid not in (None, first)
+        assert house.health.is_up
+
+    living_in(tmp_path, story)
+
+
+def test_a_core_that_is_held_starts_again_when_the_holder_is_gone(tmp_path: Path) -> None:
+    async def story(house: House) -> None:
+        socket_path = tmp_path / "run" / "core.sock"
+        probe = probe_of(f"unix:{socket_path}", b"s")
+        control = asyncio.ensure_future(
+            Control(tmp_path / "control.sock", core_actions(house.child, socket_path, probe)).run()
+        )
+        await asyncio.sleep(0.05)
+        lines = ask(tmp_path / "control.sock", "core-hold")
+        assert await asyncio.to_thread(next, lines) == HELD
+        assert house.child.pid is None
+        assert not house.health.is_up
+        lines.close()
+        assert await house.health.wait_up(GENEROUS_S)
+        control.cancel()
+
+    living_in(tmp_path, story)

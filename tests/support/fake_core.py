@@ -6,6 +6,7 @@ Run as a program so that it can be stopped, killed and started again: ``python -
 
 import argparse
 import json
+import os
 import socketserver
 import sys
 import threading
@@ -79,8 +80,9 @@ def main() -> None:
     Handler.secret = load_secret(arguments.data_dir / "secrets" / "internal.key")
     path = arguments.data_dir / "run" / "core.sock"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    with Server(str(path), Handler) as server:
+    fresh = path.with_name(f".{os.getpid()}.sock")
+    with Server(str(fresh), Handler) as server:
+        fresh.replace(path)
         print("ready", file=sys.stderr, flush=True)
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()

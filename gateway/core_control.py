@@ -1,0 +1,74 @@
+"""Owns what the running gateway does with its core on command: replace it without a gap, or hold it down."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from gateway.control import Action, ControlFailed, Session
+from gateway.core_health import Probe
+from gateway.supervise import Child
+
+log = logging.getLogger(__name__)
+
+READY_S: Final = 60.0  # a large database takes its time to migrate
+HELD: Final = "the core is stopped"
+
+
+async def probes_well(probe: Probe) -> bool:
+    """One probe, where no answer is an answer too."""
+    try:
+        async with asyncio.timeout(2.0):
+            return await probe()
+    except (OSError, EOFError, ValueError, TimeoutError):
+        return False
+
+
+async def wait_well(probe: Probe, *, within_s: float) -> bool:
+    """Wait until the core is well."""
+    until = time.monotonic() + within_s
+    while not await probes_well(probe):
+        if time.monotonic() > until:
+            return False
+        await asyncio.sleep(0.1)
+    return True
+
+
+def core_actions(child: Child, core_socket: Path, probe: Probe) -> Mapping[str, Action]:
+    """The commands ``core-restart`` and ``core-hold``."""
+
+    async def restart(session: Session) -> None:
+        await session.say("starting a new core beside the old one")
+        if not await child.replace(_new_socket(core_socket, probe), within_s=READY_S):
+            raise ControlFailed("the new core did not get well; the old one goes on. See the log")
+
+    async def hold(session: Session) -> None:
+        log.warning("the core is held down for an upgrade")
+        await child.hold()
+        try:
+            await session.say(HELD)
+            await session.hung_up()
+        finally:
+            child.release()
+            log.info("the core may run again")
+
+    return {"core-restart": restart, "core-hold": hold}
+
+
+def _new_socket(path: Path, probe: Probe) -> Callable[[], Awaitable[bool]]:
+    """Ready is: another socket has taken the name, and it answers well."""
+    before = _inode(path)
+
+    async def is_ready() -> bool:
+        return _inode(path) not in (0, before) and await probes_well(probe)
+
+    return is_ready
+
+
+def _inode(path: Path) -> int:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return 0

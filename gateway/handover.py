@@ -1,0 +1,150 @@
+"""Owns the change of the gateway's own process under open ports: a successor is started, proven, and given way to."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from gateway.control import Action, ControlFailed, Session
+from gateway.supervise import (
+    READY_VARIABLE,
+    SOCKETS_VARIABLE,
+    WORKER_VARIABLE,
+    Child,
+    describe_exit,
+    environment_for_children,
+)
+from gateway.systemd import notify
+
+log = logging.getLogger(__name__)
+
+READY_S: Final = 60.0
+_READY: Final = b"ready"
+
+
+class HandoverFailed(Exception):
+    """The successor is not fit; the old process goes on as if nothing had been."""
+
+
+async def start_successor(
+    *,
+    arguments: Sequence[str],
+    sockets: Mapping[str, socket.socket],
+    module: str = "gateway",
+    within_s: float = READY_S,
+) -> int:
+    """Start ``gateway`` again on the same listening sockets and wait until it serves; its process id.
+
+    From then on both accept. The caller stops accepting, drains and ends.
+    Raises: HandoverFailed.
+    """
+    ours, theirs = os.pipe()
+    passed = tuple(sock.fileno() for sock in sockets.values())
+    named = ",".join(f"{name}={sock.fileno()}" for name, sock in sockets.items())
+    environment = environment_for_children(os.environ) | {
+        SOCKETS_VARIABLE: named,
+        READY_VARIABLE: str(theirs),
+    }
+    environment.pop(WORKER_VARIABLE, None)
+    if address := os.environ.get("NOTIFY_SOCKET"):
+        environment["NOTIFY_SOCKET"] = address  # it becomes systemd's main process
+    try:
+        # Not asyncio's subprocess: that kills its child when the event loop ends, and this one is to stay.
+        successor = subprocess.Popen(  # noqa: S603, ASYNC220 - our own interpreter; a millisecond, once
+            (sys.executable, "-m", module, *arguments),
+            stdin=subprocess.DEVNULL,
+            env=environment,
+            pass_fds=(*passed, theirs),
+            start_new_session=True,
+        )
+    except OSError as exc:
+        os.close(ours)
+        raise HandoverFailed(f"the new process cannot be started: {exc}") from exc
+    finally:
+        os.close(theirs)
+    log.info("handover: new process started (pid %d)", successor.pid)
+    if await _reads_ready(ours, within_s):
+        _let_go(successor)
+        return successor.pid
+    await asyncio.to_thread(_end, successor)
+    raise HandoverFailed(
+        f"the new process did not get ready ({describe_exit(successor.returncode)}). See the log"
+    )
+
+
+def tell_ready(environ: Mapping[str, str]) -> None:
+    """In the successor, when it serves and its core is well. In any other process nothing happens."""
+    number = environ.get(READY_VARIABLE, "")
+    if number.isdecimal():
+        with contextlib.suppress(OSError):  # told already, or nobody waits any more
+            os.write(int(number), _READY)
+            os.close(int(number))
+
+
+def is_successor(environ: Mapping[str, str]) -> bool:
+    """Whether this process takes over from another."""
+    return environ.get(READY_VARIABLE, "").isdecimal()
+
+
+def handover_action(
+    *,
+    arguments: Sequence[str],
+    sockets: Mapping[str, socket.socket],
+    core: Child | None,
+    give_way: Callable[[], object],
+    module: str = "gateway",
+) -> Action:
+    """The command ``upgrade``. ``give_way`` lets this process stop accepting, drain and end."""
+    turn = asyncio.Lock()
+
+    async def upgrade(session: Session) -> None:
+        if turn.locked():
+            raise ControlFailed("a handover is already on its way")
+        async with turn:
+            await session.say("starting a new process on the same ports")
+            try:
+                pid = await start_successor(arguments=arguments, sockets=sockets, module=module)
+            except HandoverFailed as exc:
+                raise ControlFailed(str(exc)) from exc
+            notify(f"MAINPID={pid}", os.environ)
+            await session.say(f"the new process serves (pid {pid})")
+            if core is not None:
+                # Its core has taken the socket; ours must not come back and take it again.
+                await core.stop()
+            give_way()
+
+    return upgrade
+
+
+async def _reads_ready(file: int, within_s: float) -> bool:
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    loop.add_reader(file, readable.set)
+    try:
+        async with asyncio.timeout(within_s):
+            await readable.wait()
+        return os.read(file, len(_READY)) == _READY  # an end of file is a process that ended
+    except TimeoutError:
+        return False
+    finally:
+        loop.remove_reader(file)
+        os.close(file)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(10.0)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _let_go(process: subprocess.Popen[bytes]) -> None:
+    # Its end is nobody's business here any more: this process ends first, and init takes it over.
+    process.returncode = 0
