@@ -1,0 +1,72 @@
+"""Owns the proof that `make run` gives what it prints: the lines that it shows work as they are."""
+
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import processes_naming, wait_gone
+from tests.support.product import free_port
+from tests.support.sif import make_small_sif
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="gw-") as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def _first_run(home: Path, ports: tuple[int, int]) -> Iterator[str]:
+    """Run it until it has said its words; then end it as Ctrl-C would, and prove that nothing is left."""
+    said = home / "said"
+    with said.open("wb") as log:
+        process = subprocess.Popen(
+            [
+                sys.executable, "-m", "gateway.first_run", "--data-dir", str(home / "data"),
+                "--http", f"127.0.0.1:{ports[0]}", "--https", f"127.0.0.1:{ports[1]}",
+            ],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 60
+        while "Stop with Ctrl-C" not in said.read_text():
+            assert process.poll() is None, said.read_text()
+            assert time.monotonic() < deadline, said.read_text()
+            time.sleep(0.1)
+        yield said.read_text()
+    finally:
+        process.send_signal(signal.SIGTERM)
+        status = process.wait(30)
+        left = wait_gone(processes_naming(str(home / "data")), timeout_s=10)
+    assert status == 0
+    assert left == []
+
+
+def test_the_lines_that_are_printed_work_and_a_second_run_makes_no_second_admin(home: Path) -> None:
+    ports = free_port(), free_port()
+    make_small_sif(home / "tool.sif")
+    with _first_run(home, ports) as said:
+        assert re.search(r"User +admin\n", said)
+        assert re.search(r"Password +[0-9a-f-]{20,} ", said)
+        command = said[said.index("curl --cacert") :].partition("\n\n")[0]
+        done = subprocess.run(
+            ["bash", "-ec", command + " --silent --fail-with-body"],
+            cwd=home,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "admin/test/tool:v1" in done.stdout
+        assert f"URI: //localhost:{ports[1]}" in said
+    with _first_run(home, ports) as said:
+        assert "Password" not in said
+        assert re.search(r"User +admin\n", said)
