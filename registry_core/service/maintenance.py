@@ -40,19 +40,27 @@ def current(registry: Registry) -> Maintenance | None:
     """The maintenance that is on now, whoever began it."""
     folder = registry.settings.data_dir
     try:
-        value: dict[str, Any] = json.loads((folder / STATE_FILE).read_bytes())
+        return _parse((folder / STATE_FILE).read_bytes())
     except FileNotFoundError:
         return Maintenance() if (folder / FLAG_FILE).exists() else None
-    except (OSError, ValueError):
+    except OSError:
         return Maintenance()
-    until = value.get("until")
-    return Maintenance(
-        mode=str(value.get("mode", "full")),
-        message=str(value.get("message", "")),
-        until=_epoch(until) if until is not None else None,
-        allow=tuple(str(network) for network in value.get("allow", ())),
-        since=float(value.get("since", 0.0)),
-    )
+
+
+def _parse(content: bytes) -> Maintenance:
+    """What cannot be understood counts as a full maintenance, as it does for the gateway."""
+    try:
+        value: dict[str, Any] = json.loads(content)
+        until = value.get("until")
+        return Maintenance(
+            mode=str(value.get("mode", "full")),
+            message=str(value.get("message", "")),
+            until=_epoch(until) if until is not None else None,
+            allow=tuple(str(network) for network in value.get("allow", ())),
+            since=float(value.get("since", 0.0)),
+        )
+    except (ValueError, TypeError, AttributeError):
+        return Maintenance()
 
 
 def _epoch(value: object) -> float | None:

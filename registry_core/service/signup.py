@@ -13,12 +13,14 @@ def sign_up(registry: Registry, *, name: str, password: str, email: str, address
     if registry.settings.registry.accounts != "open":
         raise NotFound
     name = parse_name(name, "user")
-    identity.check_pause(registry, name=name, address=address)
+    # Counted apart from failed sign-ins: a class that signs up from one address must not lock itself out.
+    counted = {"name": f"sign-up {name}", "address": f"sign-up {address}"}
+    identity.check_pause(registry, **counted)
     with registry.database.read() as db:
         taken = catalog.place_by_names(db, None, name).entity is not None
     if taken:
         # An entity outlives its owner's account; a stranger must not inherit it.
         raise Conflict(f"The name '{name}' is taken.")
-    # Each account counts as a failed attempt of its address, so that one address cannot make them by the thousand.
-    identity.note_failure(registry, name=f"sign-up:{name}", address=address)
-    return accounts.add_user(registry, name=name, password=password, email=email, by=name)
+    made = accounts.add_user(registry, name=name, password=password, email=email, by=name)
+    identity.note_failure(registry, **counted)  # so that one address cannot make them by the thousand
+    return made

@@ -17,7 +17,9 @@ TOOL: Final = build_sif(
 )
 
 
-def upload(core: Core, content: bytes = TOOL, *, by: str = "alice", to: str = "alice/test", **more: str) -> str:
+def upload(
+    core: Core, content: bytes = TOOL, *, by: str = "alice", to: str = "alice/test", **more: str
+) -> str:
     """The path of the new image's page."""
     return path_of(core.upload(content, by=by, collection=to, **more).data["images"][0]["url"])
 
