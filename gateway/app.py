@@ -101,6 +101,7 @@ class Gateway:
         self.board = ProgressBoard(settings.data_dir / "run" / "progress" if is_shared else None)
         self.journal = PartJournal(settings.data_dir / "parts")
         self.tls = _open_tls(settings)
+        self.keeper = _open_keeper(settings, self.tls)
         self._trusted = Networks(settings.server.trusted_proxies)
         self._admin = Networks(settings.server.admin_allow)
         self.backends: list[RouteBackend] = []
@@ -200,6 +201,8 @@ class Gateway:
         ]
         if self.tls is not None:
             jobs.append(group.create_task(self.tls.watch()))
+        if self.keeper is not None:
+            jobs.append(group.create_task(self.keeper.run()))
         return jobs
 
     async def _sweep_now_and_then(self) -> None:
@@ -236,6 +239,14 @@ def _open_tls(settings: Settings) -> Any:
     from gateway.net.tls import open_source  # noqa: PLC0415 - loads cryptography, only where TLS is on
 
     return open_source(settings)
+
+
+def _open_keeper(settings: Settings, source: Any) -> Any:
+    if source is None or settings.tls.mode != "acme":
+        return None
+    from gateway.acme.keeper import open_keeper  # noqa: PLC0415 - only where certificates are ordered
+
+    return open_keeper(settings, source)
 
 
 def sweep(gateway: Gateway) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 import click
 
 from gateway.errors import SettingsError
+from gateway.net.openssl_policy import apply_openssl_policy
 
 USAGE_EXIT: Final = 2
 
@@ -119,6 +120,7 @@ def serve(
     workers: int | None,
 ) -> None:
     """Run. SIGTERM drains and stops, SIGHUP reloads the certificate."""
+    apply_openssl_policy()  # first of all: OpenSSL reads it once, when it is loaded
     flags = {
         # Absolute: children may not share our idea of here.
         "server.data_dir": None if data_dir is None else data_dir.absolute(),

@@ -41,8 +41,11 @@ _SECRETS: Final = frozenset(
 )
 # Lists, written with commas or spaces in the environment.
 _LISTS: Final = frozenset(
-    f"server.{name}" for name in ("server_names", "trusted_proxies", "proxy_protocol", "admin_allow")
-)
+    (
+        "server.server_names", "server.trusted_proxies", "server.proxy_protocol", "server.admin_allow",
+        "tls.acme_names",
+    )
+)  # fmt: skip
 # Variables with our prefix that are not settings.
 _NOT_SETTINGS: Final = frozenset({"GATEWAY_CONFIG"})
 

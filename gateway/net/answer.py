@@ -40,6 +40,19 @@ class HttpDate:
         return self._text
 
 
+class RequestIds:
+    """Names for requests, unique over processes and restarts. Not secret: they stand in every answer."""
+
+    def __init__(self) -> None:
+        self._prefix = secrets.token_hex(5)
+        self._count = 0
+
+    def next(self) -> str:
+        """The next one: 16 hexadecimal digits."""
+        self._count = (self._count + 1) & 0xFFFFFF
+        return f"{self._prefix}{self._count:06x}"
+
+
 class HttpExchange:
     """One request and its answer; see ``gateway.http.exchange.Exchange`` for what each method promises."""
 
@@ -47,7 +60,7 @@ class HttpExchange:
         self._connection = connection
         self._head = head
         self.peer = peer
-        self.request_id = secrets.token_hex(8)
+        self.request_id = connection.context.request_ids.next()
         self.body = make_body(connection, head)
         self.started_at = connection.loop.time()
         self.status = 0

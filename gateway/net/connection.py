@@ -16,7 +16,7 @@ from gateway.http.exchange import Peer
 from gateway.http.head import RequestHead
 from gateway.http.parse import HEAD_END, head_too_large, parse_head
 from gateway.http.reply import error_reply
-from gateway.net.answer import HttpDate, HttpExchange
+from gateway.net.answer import HttpDate, HttpExchange, RequestIds
 from gateway.net.blocks import Block
 from gateway.net.body import Body
 from gateway.settings import Limits
@@ -61,6 +61,7 @@ class ConnectionContext:
     connections: "set[Connection]" = field(default_factory=set)
     scratch: bytearray = field(default_factory=lambda: bytearray(SCRATCH_BYTES))
     date: HttpDate = field(default_factory=HttpDate)
+    request_ids: RequestIds = field(default_factory=RequestIds)
     is_draining: bool = False
 
 

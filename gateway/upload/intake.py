@@ -14,6 +14,8 @@ from gateway.upload.lane import Lane
 
 # Below this a second thread costs more than it saves (docs/bench.md).
 SPLIT_BYTES: Final = 4 * 1024 * 1024
+# Below this a file is held back, and written, digested and sealed by one visit to a worker thread.
+HELD_BYTES: Final = 64 * 1024
 
 
 class FileStore(Protocol):
@@ -63,6 +65,7 @@ class Intake:
         self._writer: BlobWriter | None = None
         self._digests = Digests(digests)
         self._lanes = self._make_lanes(size_hint)
+        self._held: bytes | None = None
         self.size = 0
 
     def _make_lanes(self, size_hint: int | None) -> tuple[Lane, ...]:
@@ -78,10 +81,23 @@ class Intake:
         self.size += len(data)
         if self._max_bytes and self.size > self._max_bytes:
             raise BodyTooLarge(f"The file is larger than the {self._max_bytes} bytes that are allowed here.")
-        for lane in self._lanes:
-            lane.submit(data, block if isinstance(data, memoryview) else None)
+        holder = block if isinstance(data, memoryview) else None
+        if self.size == len(data) <= HELD_BYTES:
+            self._held = bytes(data)  # a copy of so little is cheaper than keeping a block from others
+            return
+        self._submit_held()
+        self._submit(data, holder)
         for lane in self._lanes:
             await lane.has_room()
+
+    def _submit(self, data: memoryview | bytes, holder: Block | None) -> None:
+        for lane in self._lanes:
+            lane.submit(data, holder)
+
+    def _submit_held(self) -> None:
+        if self._held is not None:
+            self._submit(self._held, None)
+            self._held = None
 
     async def finish(self) -> None:
         """Wait until every piece is digested and written. Raises: StoreFull, StoreDown."""
@@ -113,6 +129,8 @@ class Intake:
         self._writer.write(data)
 
     def _seal(self) -> SealedBlob:
+        if self._held is not None:
+            self._digest_and_write(self._held)
         if self._writer is None:  # an empty file
             self._writer = self._store.create(self._staged, size_hint=0)
         return self._writer.seal()

@@ -277,7 +277,7 @@ def test_defect_9_no_hash_folder_has_to_exist(site: Site) -> None:
 def test_a_client_that_goes_away_in_a_file_leaves_nothing(site: Site) -> None:
     with site.connect() as client:
         head = b"POST /plain HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
-        client.sendall(head + b"Content-Length: 9999\r\n\r\n" + part(FILE, b"hello" * 100)[:-2])
+        client.sendall(head + b"Content-Length: 999999\r\n\r\n" + part(FILE, b"hello" * 100_000)[:-2])
         _until(lambda: bool(site.stored()))
     _until(lambda: not site.stored())
     assert site.backend.forms() == []
