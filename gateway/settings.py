@@ -63,6 +63,13 @@ class Server(Section):
         (),
         description="Networks (CIDR), beside loopback, that may read /-/ and pass maintenance.",
     )
+    cors_origins: tuple[str, ...] = Field(
+        (), description="Origins whose pages may send resumable uploads (/uploads/); '*' = all."
+    )
+    uploads_without_version: bool = Field(
+        False,
+        description="Accept IETF resumable uploads that name no draft version, as the RFC will have them.",
+    )
     data_dir: Path = Field(Path("data"), description="Folder of everything the gateway and the core keep.")
     drain_s: Seconds = Field(600.0, description="Seconds that running requests get to finish after SIGTERM.")
 
@@ -260,6 +267,19 @@ class Registry(Section):
     address_requests_per_s: float = Field(
         300.0, ge=0, description="The same for one address without a token; 0 = no limit."
     )
+    oidc_issuer: str = Field("", description="Issuer URL of an OpenID Connect provider to sign in with.")
+    oidc_name: str = Field("single sign-on", description="The provider's name on the sign-in page.")
+    oidc_client_id: str = Field("", description="The client id that the provider gave us.")
+    oidc_client_secret_file: Path | None = Field(
+        None, description="File with the client secret; null = a public client."
+    )
+    oidc_user_claim: str = Field("preferred_username", description="Claim that names new accounts.")
+    sign_in_header: str = Field(
+        "", description="Header in which a forward-auth proxy names the user; needs sign_in_secret_file."
+    )
+    sign_in_secret_file: Path | None = Field(
+        None, description="File with the secret that the proxy sends in X-Sign-In-Secret."
+    )
     keyserver: str = Field("https://keys.openpgp.org", description="Key server that clients are told to use.")
 
 
@@ -290,6 +310,10 @@ class Settings(Section):
     def _agree(self) -> "Settings":
         if self.tls.mode == "files" and not (self.tls.certificate and self.tls.key):
             raise ValueError("tls.mode = 'files' needs tls.certificate and tls.key")
+        if bool(self.registry.oidc_issuer) != bool(self.registry.oidc_client_id):
+            raise ValueError("registry.oidc_issuer and registry.oidc_client_id belong together")
+        if self.registry.sign_in_header and not self.registry.sign_in_secret_file:
+            raise ValueError("registry.sign_in_header needs registry.sign_in_secret_file")
         if not self.server.http and not (self.server.https and self.tls.mode != "off"):
             raise ValueError("nothing to listen on: set server.http, or server.https with a tls.mode")
         return self
