@@ -28,8 +28,13 @@ async def probes_well(probe: Probe) -> bool:
 
 async def wait_well(probe: Probe, *, within_s: float) -> bool:
     """Wait until the core is well."""
+    return await wait_until(lambda: probes_well(probe), within_s=within_s)
+
+
+async def wait_until(is_true: Callable[[], Awaitable[bool]], *, within_s: float) -> bool:
+    """Ask until it is, at most so long."""
     until = time.monotonic() + within_s
-    while not await probes_well(probe):
+    while not await is_true():
         if time.monotonic() > until:
             return False
         await asyncio.sleep(0.1)
@@ -41,7 +46,7 @@ def core_actions(child: Child, core_socket: Path, probe: Probe) -> Mapping[str, 
 
     async def restart(session: Session) -> None:
         await session.say("starting a new core beside the old one")
-        if not await child.replace(_new_socket(core_socket, probe), within_s=READY_S):
+        if not await child.replace(new_core_ready(core_socket, probe), within_s=READY_S):
             raise ControlFailed("the new core did not get well; the old one goes on. See the log")
 
     async def hold(session: Session) -> None:
@@ -57,8 +62,8 @@ def core_actions(child: Child, core_socket: Path, probe: Probe) -> Mapping[str, 
     return {"core-restart": restart, "core-hold": hold}
 
 
-def _new_socket(path: Path, probe: Probe) -> Callable[[], Awaitable[bool]]:
-    """Ready is: another socket has taken the name, and it answers well."""
+def new_core_ready(path: Path, probe: Probe) -> Callable[[], Awaitable[bool]]:
+    """Tells, when asked, whether another socket has taken the name since now, and answers well."""
     before = _inode(path)
 
     async def is_ready() -> bool:

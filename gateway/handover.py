@@ -51,8 +51,10 @@ async def start_successor(
         READY_VARIABLE: str(theirs),
     }
     environment.pop(WORKER_VARIABLE, None)
-    if address := os.environ.get("NOTIFY_SOCKET"):
-        environment["NOTIFY_SOCKET"] = address  # it becomes systemd's main process
+    # It becomes systemd's main process. (WATCHDOG_PID is ours and stays here.)
+    environment |= {
+        name: os.environ[name] for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC") if name in os.environ
+    }
     try:
         # Not asyncio's subprocess: that kills its child when the event loop ends, and this one is to stay.
         successor = subprocess.Popen(  # noqa: S603, ASYNC220 - our own interpreter; a millisecond, once

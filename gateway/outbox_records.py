@@ -20,6 +20,7 @@ from gateway.errors import StoreDown, StoreFull
 log = logging.getLogger(__name__)
 
 RESULT_KEPT_S: Final = 86400.0
+HALF_WRITTEN_S: Final = 60.0  # another process may just be about to lock what it has made
 _FORMAT: Final = 1
 
 
@@ -101,7 +102,7 @@ class OutboxFolder:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for fresh in (*self.pending.glob(".*.new"), *self.results.glob(".*.new")):
             with _locked(fresh, os.O_RDONLY, fcntl.LOCK_EX) as is_ours:
-                if is_ours:
+                if is_ours and time.time() - fresh.stat().st_mtime > HALF_WRITTEN_S:
                     fresh.unlink(missing_ok=True)
 
     def add(self, delivery: Delivery, *, request_id: str) -> HeldRecord:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -398,9 +399,13 @@ def test_a_record_that_cannot_be_read_is_moved_aside_and_the_others_are_delivere
 
 def test_a_half_written_record_was_never_promised_and_goes(tmp_path: Path) -> None:
     Box(tmp_path, PlacingStore())
-    (tmp_path / "pending" / ".1234.new").write_bytes(b'{"form')
-    box = Box(tmp_path, PlacingStore())
-    assert box.records == []
+    fresh = tmp_path / "pending" / ".1234.new"
+    fresh.write_bytes(b'{"form')
+    Box(tmp_path, PlacingStore())
+    assert fresh.exists(), "somebody may be writing it right now"
+    os.utime(fresh, (0, 0))
+    Box(tmp_path, PlacingStore())
+    assert not fresh.exists()
 
 
 def test_a_record_in_the_hands_of_another_process_is_left_alone(tmp_path: Path) -> None:

@@ -1,0 +1,65 @@
+"""Owns the turns in the life of the first process: its core begins, it says that it is ready, it may be told to go."""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from gateway.control import Action, Control
+from gateway.core_control import READY_S, core_actions, new_core_ready, wait_until
+from gateway.core_health import Probe
+from gateway.core_upgrade import control_socket
+from gateway.handover import handover_action, is_successor, tell_ready
+from gateway.settings import Settings
+from gateway.supervise import Child
+from gateway.systemd import notify
+
+log = logging.getLogger("gateway")
+
+
+async def start_core(
+    group: asyncio.TaskGroup, core: Child | None, core_socket: Path, probe: Probe
+) -> list[asyncio.Task[None]]:
+    """Start the core. Who takes over from another process goes on only when its own core is proven.
+
+    Raises: SystemExit in a successor whose core does not get well: the old process sees that, and goes on.
+    """
+    if core is None:
+        return []
+    is_ready = new_core_ready(core_socket, probe)
+    job = group.create_task(core.run())
+    if is_successor(os.environ) and not await wait_until(is_ready, within_s=READY_S):
+        raise SystemExit(1)
+    return [job]
+
+
+def say_ready(text: str) -> None:
+    """Tell the log, systemd, and the process that is waited for by, if there is one."""
+    log.info("%s", text)
+    notify("READY=1", os.environ)
+    tell_ready(os.environ)
+
+
+def make_control(
+    settings: Settings,
+    *,
+    arguments: Sequence[str],
+    sockets: Mapping[str, socket.socket],
+    core: Child | None,
+    probe: Probe,
+    ended: asyncio.Future[None],
+) -> Control:
+    """What the ``gateway`` command may ask of this process. ``ended`` is what makes it drain and go."""
+
+    def give_way() -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    actions: dict[str, Action] = {
+        "upgrade": handover_action(arguments=arguments, sockets=sockets, core=core, give_way=give_way)
+    }
+    if core is not None:
+        actions |= core_actions(core, settings.core_socket, probe)
+    return Control(control_socket(settings), actions)
