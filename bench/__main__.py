@@ -47,10 +47,16 @@ class Lineup:
             "gateway": lambda: peers.gateway(name)[1],
             "gateway-forward": lambda: peers.gateway(name, {"GATEWAY_CORE__URL": self._upstream()})[1],
             "gateway-route": lambda: peers.route(name, self._upstream()),
+            "put-direct": peers.seaweedfs,
+            "gateway-s3": lambda: self._after("put-direct", lambda: peers.s3(name)),
             "gateway-pull": lambda: self._with_blob(name),
             "gateway-maintenance": lambda: self._in_maintenance(name),
         }
         return starters[name]()
+
+    def _after(self, first: str, then: Callable[[], Target]) -> Target:
+        self.get(first)
+        return then()
 
     def _in_maintenance(self, name: str) -> Target:
         product, target = self._peers.gateway(name)

@@ -24,7 +24,9 @@ class Load:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A peer that runs. ``folder`` is where its uploads end up, emptied after each load."""
+    """A peer that runs. ``folder`` is where its uploads end up, emptied after each load. ``kind`` is how it takes
+    them when that is not as a form.
+    """
 
     name: str
     plain_port: int
@@ -34,6 +36,7 @@ class Target:
     main_pid: int
     paths: dict[str, str]
     token: str = ""
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +96,7 @@ def measure(target: Target, load: Load, path: str) -> Measured:
 
 def _generate(target: Target, load: Load, path: str) -> dict[str, float]:
     command = [
-        str(build("load")), load.kind, str(target.tls_port if load.tls else target.plain_port), path,
+        str(build("load")), target.kind or load.kind, str(target.tls_port if load.tls else target.plain_port), path,
         "-c", str(load.connections), "-n", str(load.requests), "-s", str(load.size),
     ]  # fmt: skip
     command += ["-tls"] if load.tls else []

@@ -1,5 +1,6 @@
 """Owns the starting and ending of every peer: our gateway, the C yardstick, nginx, and the Python stacks."""
 
+import json
 import os
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from bench.measure import Target
 from bench.nginx import write_conf
 from tests.support import processes
 from tests.support.product import Product, free_port, running_product
+from tests.support.seaweed import ACCESS_KEY, SECRET_KEY, Seaweed
 
 _BLOB_NAME: Final = "bench"
 _UPLOAD: Final = "/upload?collection=bench/files&name=file&tag=t%"
@@ -29,6 +31,7 @@ class Peers:
         self._folder = folder
         self._target = target
         self._fsync = fsync
+        self._seaweed: Seaweed | None = None
         self.certificate, self.key = folder / "bench.crt", folder / "bench.key"
         _make_certificate(self.certificate, self.key)
 
@@ -115,6 +118,35 @@ class Peers:
         config.write_text(_ROUTE.format(upstream=upstream, store=store, fsync=fsync))
         _, target = self.gateway(name, {"GATEWAY_CONFIG": str(config)})
         return replace(target, folder=store, paths={"upload": "/upload"}, token="")
+
+    def seaweedfs(self) -> Target:
+        """An S3 server that also takes unsigned PUTs: what a plain client reaches that uploads there directly."""
+        if self._seaweed is None:
+            self._seaweed = Seaweed(self._target / "seaweedfs")
+            config = self._seaweed.folder / "s3.json"
+            known = json.loads(config.read_text())
+            known["identities"].append({"name": "anonymous", "actions": ["Read", "Write", "List"]})
+            config.write_text(json.dumps(known))
+            self._seaweed.start()
+            self._stack.callback(self._seaweed.stop)
+        seaweed = self._seaweed
+        _, nothing = self._room("put-direct")
+        return Target(
+            name="put-direct", plain_port=seaweed.port, tls_port=0, folder=nothing, main_pid=-1, kind="put",
+            pids=lambda: [seaweed.pid()], paths={"upload": "/images/direct-%"},
+        )  # fmt: skip
+
+    def s3(self, name: str) -> Target:
+        """The product with its store in that server."""
+        assert self._seaweed is not None
+        settings = {
+            "GATEWAY_STORAGE__KIND": "s3",
+            "MINIO_SERVER": self._seaweed.endpoint,
+            "MINIO_BUCKET": "images",
+            "MINIO_ROOT_USER": ACCESS_KEY,
+            "MINIO_ROOT_PASSWORD": SECRET_KEY,
+        }
+        return self.gateway(name, settings)[1]
 
     def gateway(
         self, name: str = "gateway", settings: Mapping[str, str] | None = None

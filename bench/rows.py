@@ -113,6 +113,11 @@ ROWS: Final = (
         bounds=(Bound(figure="mb_s", at_least=0.8, peer="c-sink"), _RSS),
         load=Load(kind="upload", size=2 * GIB), short=Load(kind="upload", size=GIB // 2),
     ),
+    Row(
+        key="s3", title="one 1 GiB upload into S3 (SeaweedFS), SHA-256", path="upload", ours="gateway-s3",
+        peers=("put-direct",), bounds=(Bound(figure="mb_s", at_least=0.9, peer="put-direct"), _RSS),
+        load=Load(kind="upload", size=GIB), short=Load(kind="upload", size=GIB // 4),
+    ),
     _pull("pull", "pull of a 2 GiB blob, plain", tls=False),
     _pull("pull-tls", "pull of a 2 GiB blob, TLS", tls=True),
     Row(
