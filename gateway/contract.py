@@ -214,11 +214,11 @@ def _unseal(secret: bytes, kind: str, token: str, now: float | None) -> dict[str
     refusal = NotFound("This link is not valid, or no longer. Start again from the beginning.")
     body64, _, mac64 = token.partition(".")
     try:
-        body, mac = _unb64(body64), _unb64(mac64)
+        body = _unb64(body64)
     except ValueError as exc:
         raise refusal from exc
-    wanted = hmac.digest(secret, kind.encode() + b"\0" + body, "sha256")[:16]
-    if not hmac.compare_digest(mac, wanted):
+    wanted = _b64(hmac.digest(secret, kind.encode() + b"\0" + body, "sha256")[:16])
+    if not hmac.compare_digest(mac64.encode(), wanted.encode()):
         raise refusal
     fields: dict[str, Any] = json.loads(body)
     if now is not None and fields["expires"] < now:
