@@ -21,7 +21,7 @@ from gateway.errors import GatewayError, MethodNotAllowed, NotFound
 from registry_core.chores import Chores
 from registry_core.rates import RateGate, RateLimit
 from registry_core.registry import Registry
-from registry_core.routes import discovery, images, internal, library, pages
+from registry_core.routes import discovery, images, internal, library, outside, pages
 from registry_core.routes.pages_frame import Site, answer_failure, open_site
 
 log = logging.getLogger(__name__)
@@ -111,6 +111,7 @@ def build_app(registry: Registry) -> ASGIApp:
             *internal.routes(registry),
             *discovery.routes(registry),
             *library.routes(registry),
+            *outside.routes(registry),
             *pages.routes(site),
         ],
         redirect_slashes=False,  # a redirect turns a client's POST into a GET

@@ -5,24 +5,22 @@ every attempt) and ``X-Registry-Signature``: ``sha256=`` and the HMAC of the bod
 """
 
 import hmac
-import http.client
 import logging
 import secrets
-import ssl
 from typing import Final
 from urllib.parse import urlsplit
 
 from gateway.contract import parse_collection
-from gateway.errors import BadForm, NotFound
+from gateway.errors import BadForm, NotFound, UpstreamError
 from registry_core import policy
 from registry_core.policy import Actor
 from registry_core.registry import Registry
 from registry_core.repo import catalog, hooks, journal
+from registry_core.service import web
 
 log = logging.getLogger(__name__)
 
 EVENTS: Final = ("push", "delete")
-TIMEOUT_S: Final = 10.0
 # 10 s, 40 s, 160 s … 45 hours: a receiver may be away over a weekend.
 MOST_ATTEMPTS: Final = 9
 _FIRST_PAUSE_S: Final = 10
@@ -122,29 +120,16 @@ def sign(secret: str, body: bytes) -> str:
 
 
 def _attempt(one: hooks.Due) -> tuple[str, bool]:
-    parts = urlsplit(one.url)
     body = one.body.encode()
     headers = {
         "content-type": "application/json",
-        "user-agent": "sregistry-gateway",
         "x-registry-event": one.event,
         "x-registry-delivery": str(one.id),
         "x-registry-signature": sign(one.secret, body),
     }
-    connection: http.client.HTTPConnection
-    if parts.scheme == "https":
-        connection = http.client.HTTPSConnection(
-            parts.hostname or "", parts.port, timeout=TIMEOUT_S, context=ssl.create_default_context()
-        )
-    else:
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT_S)
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
-        connection.request("POST", path, body, headers)
-        status = connection.getresponse().status
-    except (OSError, http.client.HTTPException) as exc:
-        return f"{type(exc).__name__}: {exc}", False
-    finally:
-        connection.close()
-    # No redirects: what is signed is for the receiver that was named.
+        # No redirects are followed: what is signed is for the receiver that was named.
+        status, _answer = web.exchange("POST", one.url, body, headers)
+    except UpstreamError as exc:
+        return exc.detail, False
     return f"HTTP {status}", status in _SUCCESS

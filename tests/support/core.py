@@ -49,8 +49,17 @@ class Reply:
     """What came back."""
 
     status: int
-    headers: Mapping[str, str]
+    pairs: tuple[tuple[str, str], ...]
     body: bytes
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The fields; of several with one name the last."""
+        return dict(self.pairs)
+
+    def all(self, name: str) -> list[str]:
+        """Every value of a field."""
+        return [value for field, value in self.pairs if field == name]
 
     @property
     def json(self) -> Any:
@@ -186,6 +195,6 @@ async def _drive(app: ASGIApp, method: str, target: str, body: bytes, headers: M
     start = sent[0]
     return Reply(
         status=start["status"],
-        headers={name.decode(): value.decode() for name, value in start["headers"]},
+        pairs=tuple((name.decode(), value.decode()) for name, value in start["headers"]),
         body=b"".join(message.get("body", b"") for message in sent[1:]),
     )
