@@ -1,0 +1,141 @@
+"""Owns the proof that each wrong part of a signature is named, and only that one."""
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import pytest
+
+from gateway.settings import S3
+from gateway.trace.diagnosis import Expectation, Refusal, explain
+from gateway.trace.sigv4 import UNSIGNED_PAYLOAD, SignedRequest
+from tests.support.signing import Signer
+
+NOW: Final = datetime(2026, 11, 24, 4, 0, 0, tzinfo=UTC)
+ENDPOINT: Final = "minio:9000"
+PATH: Final = "/sregistry/test/big:sha256.92278b7c"
+BODY: Final = b"an image"
+DIGEST: Final = hashlib.sha256(BODY).hexdigest()
+EXPECTED: Final = Expectation.of(
+    S3.model_validate(
+        {
+            "endpoint": ENDPOINT,
+            "external_endpoint": "s3.example.org",
+            "access_key": "minio",
+            "secret_key": "minio123",
+            "previous_access_key": "old",
+            "previous_secret_key": "old123",
+        }
+    )
+)
+RIGHT: Final = Signer(access_key="minio", secret_key="minio123", host=ENDPOINT, now=NOW)
+
+
+def why(request: SignedRequest, *, body: bytes = BODY, code: str = "SignatureDoesNotMatch") -> list[str]:
+    refusal = Refusal(request=request, now=NOW, body_sha256=hashlib.sha256(body).hexdigest(), code=code)
+    return [f"{found.part}: {found.sentence}" for found in explain(refusal, EXPECTED)]
+
+
+def the_part(request: SignedRequest, *, body: bytes = BODY) -> str:
+    """The one part that is named; any other difference would be a false accusation."""
+    [found] = why(request, body=body)
+    return found.partition(":")[0]
+
+
+@pytest.mark.parametrize(
+    ("request_", "part"),
+    [
+        (RIGHT.but(secret_key="minio124").header("PUT", PATH, BODY), "secret key"),
+        (RIGHT.but(secret_key="old123").header("PUT", PATH, BODY), "secret key"),
+        (RIGHT.but(secret_key="minio124").query("PUT", PATH), "secret key"),
+        (RIGHT.but(skew=timedelta(minutes=-20)).header("PUT", PATH, BODY), "clock"),
+        (RIGHT.but(skew=timedelta(minutes=20)).header("PUT", PATH, BODY), "clock"),
+        (RIGHT.but(skew=timedelta(minutes=20)).query("PUT", PATH), "clock"),
+        (RIGHT.but(skew=timedelta(minutes=-20)).query("PUT", PATH), "expiry"),
+        (RIGHT.but(host="s3.example.org", sent_host=ENDPOINT).header("PUT", PATH, BODY), "host"),
+        (RIGHT.but(host="minio", sent_host=ENDPOINT).query("PUT", PATH), "host"),
+        (RIGHT.query("PUT", PATH, x_amz_content_sha256=DIGEST), "signed headers"),
+        (RIGHT.header("PUT", PATH, BODY, x_amz_acl="public-read"), "signed headers"),
+        (RIGHT.header("PUT", PATH, b"other bytes"), "payload hash"),
+        (RIGHT.header("PUT", PATH, BODY, x_amz_content_sha256=UNSIGNED_PAYLOAD), "payload hash"),
+        (RIGHT.header("PUT", PATH, payload=UNSIGNED_PAYLOAD, x_amz_content_sha256=DIGEST), "payload hash"),
+        (RIGHT.but(region="eu-west-1").header("PUT", PATH, BODY), "region"),
+        (RIGHT.but(region="eu-west-1").query("PUT", PATH), "region"),
+        (RIGHT.but(signed_path=PATH).header("PUT", PATH, BODY), "path encoding"),
+        (RIGHT.but(signed_path=PATH).query("PUT", PATH), "path encoding"),
+        (RIGHT.but(access_key="nobody").header("PUT", PATH, BODY), "access key"),
+        (SignedRequest(method="GET", target=PATH, fields=(("host", ENDPOINT),)), "no signature"),
+    ],
+)  # fmt: skip
+def test_a_wrong_part_is_named_and_no_other(request_: SignedRequest, part: str) -> None:
+    assert the_part(request_) == part
+
+
+def test_the_mistake_of_the_seed_page_is_explained_in_a_sentence() -> None:
+    """A presigned URL over UNSIGNED-PAYLOAD, and a library client that sends the digest all the same."""
+    [found] = why(RIGHT.query("PUT", PATH, x_amz_content_sha256=DIGEST))
+    assert "sends x-amz-content-sha256, but the URL was signed without it (SignedHeaders=host" in found
+    assert UNSIGNED_PAYLOAD in found
+
+
+def test_the_first_mistake_of_the_seed_page_is_an_older_signature() -> None:
+    target = (
+        f"{PATH}?uploadId=a&partNumber=1&Expires=1586041182&Signature=2dN0tY%2F0es%3D&AWSAccessKeyId=minio"
+    )
+    [found] = why(SignedRequest(method="PUT", target=target, fields=(("host", ENDPOINT),)))
+    assert found.startswith("signature version: ")
+    assert "s3v4" in found
+
+
+def test_a_header_that_was_signed_and_lost_on_the_way_is_named() -> None:
+    request = RIGHT.header("PUT", PATH, BODY)
+    fields = tuple(field for field in request.fields if field[0] != "x-amz-content-sha256")
+    lost = SignedRequest(method="PUT", target=request.target, fields=fields)
+    assert why(lost) == ["signed headers: The header x-amz-content-sha256 is signed but not sent."]
+
+
+def test_both_names_of_the_host_and_both_hashes_are_said() -> None:
+    [host] = why(RIGHT.but(host="s3.example.org", sent_host=ENDPOINT).header("PUT", PATH, BODY))
+    assert "signed for 's3.example.org', sent to 'minio:9000'" in host
+    [payload] = why(RIGHT.header("PUT", PATH, b"other bytes"))
+    assert DIGEST[:12] in payload
+    [encoding] = why(RIGHT.but(signed_path=PATH).header("PUT", PATH, BODY))
+    assert "with ':' unencoded" in encoding
+    assert "big%3Asha256" in encoding
+
+
+def test_two_wrong_parts_are_both_found() -> None:
+    request = RIGHT.but(host="s3.example.org", sent_host=ENDPOINT, signed_path=PATH).header("PUT", PATH, BODY)
+    assert {found.partition(":")[0] for found in why(request)} == {"host", "path encoding"}
+    late = RIGHT.but(secret_key="minio124", skew=timedelta(minutes=-20)).header("PUT", PATH, BODY)
+    assert [found.partition(":")[0] for found in why(late)] == ["secret key", "clock"]
+
+
+def test_what_is_right_by_our_keys_is_the_servers_fault() -> None:
+    request = RIGHT.header("PUT", PATH, BODY)
+    [other_key] = why(request)
+    assert other_key.startswith("secret key: The signature is right for the keys in the settings")
+    [policy] = why(request, code="AccessDenied")
+    assert policy.startswith("server: ")
+    [clock] = why(request, code="RequestTimeTooSkewed")
+    assert clock.startswith("clock: ")
+
+
+def test_no_secret_key_is_in_any_sentence() -> None:
+    for request in (
+        RIGHT.but(secret_key="old123").header("PUT", PATH, BODY),
+        RIGHT.but(secret_key="minio124").query("PUT", PATH),
+        RIGHT.header("PUT", PATH, BODY),
+    ):
+        assert not any(secret in found for found in why(request) for secret in ("minio123", "old123"))
+
+
+def test_fourteen_minutes_are_no_skew_and_sixteen_are() -> None:
+    for minutes, part in ((14, "secret key"), (16, "clock")):
+        request = RIGHT.but(skew=timedelta(minutes=-minutes)).header("PUT", PATH, BODY)
+        assert the_part(request) == part
+
+
+def test_a_time_that_cannot_be_read_is_named() -> None:
+    request = RIGHT.header("PUT", PATH, BODY, x_amz_date="yesterday")
+    assert "clock: The time of signing, 'yesterday', cannot be read." in why(request)
