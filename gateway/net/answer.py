@@ -255,7 +255,7 @@ class HttpExchange:
     def _may_keep_alive(self) -> bool:
         if self._connection.context.is_draining:
             return False
-        return self.keeps_alive and self._connection.can_skip_rest(self.body, self.head)
+        return self.keeps_alive and self.body.can_be_skipped
 
 
 class ClientTunnel:

@@ -4,7 +4,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from typing import TYPE_CHECKING, Final
 
-from gateway.errors import BodyTooLarge, MalformedRequest
+from gateway.errors import BodyTimeout, BodyTooLarge, ClientGone, GatewayError, MalformedRequest, Superseded
 from gateway.http.chunked import ChunkedDecoder
 from gateway.http.head import Field, NoBody, RequestHead, Sized
 from gateway.net.blocks import Block, BlockPool, BlockSizer
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gateway.net.connection import Connection
 
 CHUNK_BYTES: Final = 256 * 1024
+DRAIN_BYTES: Final = 256 * 1024
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -37,6 +38,7 @@ class Body:
         self._waited_s = 0.0  # how long the client, not we, was waited for
         self._waiting_since: float | None = None
         self._failure: MalformedRequest | None = None
+        self._interruption: Superseded | None = None
         self._ranges: list[tuple[int, int]] = []
         self._decoded = 0  # of the current block
         self.left = left
@@ -53,6 +55,15 @@ class Body:
     def trailers(self) -> tuple[Field, ...]:
         """Trailer fields of a chunked body, once it is complete."""
         return self._decoder.trailers if self._decoder is not None else ()
+
+    @property
+    def can_be_skipped(self) -> bool:
+        """Whether what is left is so little that reading it is worth keeping the connection."""
+        if self.is_complete:
+            return True
+        if self._expects_continue and not self.was_invited:
+            return False  # the client may send it or not: this connection cannot be understood any more
+        return self.left is not None and self.left <= DRAIN_BYTES
 
     def is_too_slow(self, now: float, limits: Limits) -> bool:
         """Whether the client paused too long, or is slower on average than it may be."""
@@ -98,15 +109,20 @@ class Body:
                 raise BodyTooLarge(f"The body may have at most {limit} bytes.")
         return bytes(content)
 
-    async def blocks(self, pool: BlockPool) -> AsyncGenerator[tuple[Block, list[tuple[int, int]]]]:
+    async def blocks(
+        self, pool: BlockPool, *, keeps_cut: bool = False
+    ) -> AsyncGenerator[tuple[Block, list[tuple[int, int]]]]:
         """The content as it lies in reusable blocks: ``(block, ranges of content in it)``.
 
         The consumer borrows the block for as long as it keeps slices; this generator lets go of its own hold when
-        it is asked for the next. Raises: ClientGone, BodyTimeout, MalformedRequest.
+        it is asked for the next. With ``keeps_cut`` the last block of a content that is cut comes too, before the
+        error. Raises: ClientGone, BodyTimeout, MalformedRequest, whatever ``interrupt`` was given.
         """
         await self._invite()
         sizer = BlockSizer(self.left)
         while not self.is_complete:
+            if self._interruption is not None:
+                raise self._interruption
             if sizer.is_slow:  # no block is held for a client that sends nothing
                 await self._wait_for(self._connection.receive())
             block = await pool.lease(sizer.size)
@@ -114,14 +130,27 @@ class Body:
                 started = time.monotonic()
                 self.took_enough, self._decoded, self._ranges = False, 0, []
                 limit = block.size if self.left is None else min(block.size, self.left)
-                await self._wait_for(self._connection.fill(block, limit, self))
+                cut: GatewayError | None = None
+                try:
+                    await self._wait_for(self._connection.fill(block, limit, self))
+                except (ClientGone, BodyTimeout, Superseded) as exc:
+                    if not keeps_cut or not self._ranges:
+                        raise
+                    cut = exc
                 if self._failure is not None:
                     raise self._failure
                 self._give_back_surplus(block)
                 sizer.after(block.filled, time.monotonic() - started)
                 yield block, self._ranges
+                if cut is not None:
+                    raise cut
             finally:
                 block.release()
+
+    def interrupt(self, error: Superseded) -> None:
+        """End the reading of ``blocks`` at once, wherever it waits. Raised there: ``error``."""
+        self._interruption = error
+        self._connection.interrupt_body(self, error)
 
     def took(self, block: Block) -> bool:
         """Called when bytes arrived in ``block``: note what is content; True when it should be handed on."""

@@ -75,7 +75,7 @@ def _read_body(body: _Cursor) -> ClientHello:
     body.vector(1)  # session id
     body.vector(2)  # cipher suites
     body.vector(1)  # compression methods
-    name, protocols = "", ()
+    name, protocols = "", tuple[str, ...]()
     extensions = _Cursor(body.vector(2) if body.left else b"")
     while extensions.left:
         kind, content = extensions.number(2), _Cursor(extensions.vector(2))

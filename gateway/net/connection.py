@@ -7,15 +7,13 @@ inbox, and the kernel's window does the rest.
 import asyncio
 import enum
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Final, cast
 
 from gateway.errors import BodyTimeout, ClientGone, GatewayError, HeadTimeout
 from gateway.http.exchange import Peer
 from gateway.http.head import RequestHead
-from gateway.http.parse import HEAD_END, head_too_large, parse_head
-from gateway.http.reply import error_reply
 from gateway.net.answer import HttpDate, HttpExchange, RequestIds
 from gateway.net.blocks import Block
 from gateway.net.body import Body
@@ -33,8 +31,8 @@ WRITE_HIGH_BYTES: Final = 1024 * 1024
 # A refused upload: how much of it is read and dropped so that the client gets to see the answer.
 LINGER_S: Final = 3.0
 LINGER_BYTES: Final = 64 * 1024 * 1024
-DRAIN_BYTES: Final = 256 * 1024  # a rest so small is read for the sake of keeping the connection
 
+type Serve = Callable[["Connection"], Coroutine[None, None, None]]
 type Handler = Callable[[HttpExchange], Awaitable[None]]
 type PeerFinder = Callable[[str, str, RequestHead | None], Peer]
 
@@ -68,16 +66,19 @@ class ConnectionContext:
 class Connection(asyncio.BufferedProtocol):
     """One connection. ``check`` is called about twice a second and enforces every deadline."""
 
-    def __init__(self, context: ConnectionContext, *, address: str = "") -> None:
-        """``address``: the client's, when a load balancer told it; empty = the socket's peer."""
+    def __init__(self, context: ConnectionContext, serve: Serve, *, address: str = "") -> None:
+        """``serve`` is the loop over its requests. ``address``: the client's, when a load balancer told it; empty =
+        the socket's peer.
+        """
         self.context = context
+        self._serve = serve
         self.loop = asyncio.get_running_loop()
         self.closed: asyncio.Future[None] = self.loop.create_future()
         self.inbox = bytearray()
         self.phase = Phase.HEAD
         self._scratch_view = memoryview(context.scratch)
-        self._address = address
-        self._eof = False
+        self.address = address
+        self.is_eof = False
         self._reading_paused = False
         self._waiter: asyncio.Future[None] | None = None
         self._write_waiter: asyncio.Future[None] | None = None
@@ -87,7 +88,7 @@ class Connection(asyncio.BufferedProtocol):
         self._body: Body | None = None
         self._tunnel: asyncio.StreamReader | None = None
         self._since = self.loop.time()  # of this phase, or of the head's first byte
-        self._heads_read = 0
+        self.heads_read = 0
         self._linger_left = 0
 
     # -- the transport's side ---------------------------------------------------------------------------------
@@ -95,14 +96,14 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.restore_write_limits()
-        if not self._address:
+        if not self.address:
             peername = transport.get_extra_info("peername")
-            self._address = peername[0] if isinstance(peername, tuple) and peername else "unix:"
+            self.address = peername[0] if isinstance(peername, tuple) and peername else "unix:"
         if len(self.context.connections) >= self.context.limits.connections:
             self.transport.abort()
             return
         self.context.connections.add(self)
-        self._task = self.loop.create_task(self._serve())
+        self._task = self.loop.create_task(self._serve(self))
 
     def get_buffer(self, sizehint: int) -> memoryview:
         block = self._block
@@ -138,7 +139,7 @@ class Connection(asyncio.BufferedProtocol):
         self._wake()
 
     def eof_received(self) -> bool:
-        self._eof = True
+        self.is_eof = True
         if self._tunnel is not None:
             self._tunnel.feed_eof()
         self._block = None
@@ -148,7 +149,7 @@ class Connection(asyncio.BufferedProtocol):
         return not self.context.is_tls  # TLS cannot be half-closed
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._eof = True
+        self.is_eof = True
         self.context.connections.discard(self)
         self._block = None
         if not self.closed.done():
@@ -173,10 +174,10 @@ class Connection(asyncio.BufferedProtocol):
         """Enforce the deadlines; called by the server for every connection about twice a second."""
         limits = self.context.limits
         if self._write_paused_at is not None and now - self._write_paused_at > limits.write_stall_s:
-            log.debug("%s does not read: cut", self._address)
+            log.debug("%s does not read: cut", self.address)
             self.transport.abort()
         elif self.phase is Phase.HEAD and self._waiter is not None:
-            is_idle = not self.inbox and self._heads_read > 0
+            is_idle = not self.inbox and self.heads_read > 0
             if now - self._since > (limits.keepalive_s if is_idle else limits.head_s):
                 self._fail(HeadTimeout() if self.inbox else ClientGone())
         elif self.phase is Phase.BODY and self._body is not None and self._waiter is not None:
@@ -224,7 +225,7 @@ class Connection(asyncio.BufferedProtocol):
     async def receive(self) -> None:
         """Wait until the inbox has something. Raises: ClientGone, BodyTimeout, HeadTimeout."""
         while not self.inbox:
-            if self._eof:
+            if self.is_eof:
                 raise ClientGone
             await self._wait()
 
@@ -237,13 +238,13 @@ class Connection(asyncio.BufferedProtocol):
             block.filled += count
             if body.took(block):
                 return
-        if self._eof:
+        if self.is_eof:
             raise ClientGone
         self._block, self._block_limit, self._since = block, limit, self.loop.time()
         try:
             await self._wait()
         finally:
-            was_cut = self._block is not None or self._eof
+            was_cut = self._block is not None or self.is_eof
             self._block = None
         if was_cut and not body.took_enough:
             raise ClientGone
@@ -253,13 +254,18 @@ class Connection(asyncio.BufferedProtocol):
         self._body = body
         self.phase = Phase.BODY if body is not None else Phase.ANSWER
 
+    def interrupt_body(self, body: Body, error: GatewayError) -> None:
+        """Whoever waits for ``body`` gets ``error`` instead."""
+        if self._body is body:
+            self._fail(error)
+
     def open_tunnel(self) -> asyncio.StreamReader:
         """From now on everything received goes to this reader."""
         reader = asyncio.StreamReader(limit=SCRATCH_BYTES)
         reader.set_transport(self.transport)
         reader.feed_data(bytes(self.inbox))
         self.inbox.clear()
-        if self._eof:
+        if self.is_eof:
             reader.feed_eof()
         self.phase, self._tunnel = Phase.TUNNEL, reader
         self._resume()
@@ -290,132 +296,17 @@ class Connection(asyncio.BufferedProtocol):
             finally:
                 self._write_waiter = None
 
-    # -- the loop over requests -------------------------------------------------------------------------------
+    # -- between requests -------------------------------------------------------------------------------------
 
-    async def _serve(self) -> None:
-        try:
-            while True:
-                exchange = await self._next_exchange()
-                if exchange is None or not await self._answer(exchange):
-                    break
-        except ClientGone:
-            pass
-        except Exception:  # the last resort: one connection's bug is never another's
-            log.exception("bug in the connection loop")
-            self.transport.abort()
-        finally:
-            if not self.transport.is_closing() and self.phase is not Phase.LINGER:
-                self.transport.close()
-
-    async def _next_exchange(self) -> HttpExchange | None:
+    def await_head(self) -> None:
+        """A new request is waited for: the deadlines of heads count from now."""
         self.phase, self._since = Phase.HEAD, self.loop.time()
-        try:
-            raw = await self._read_head()
-            if raw is None:
-                return None
-            head = parse_head(raw, target_bytes=self.context.limits.target_bytes)
-        except ClientGone:
-            return None
-        except GatewayError as error:
-            await self._refuse_head(error)
-            return None
-        self._heads_read += 1
-        self.phase = Phase.ANSWER
-        peer = self.context.find_peer(self._address, self._scheme, head)
-        return HttpExchange(self, head, peer)
 
-    @property
-    def _scheme(self) -> str:
-        return "https" if self.context.is_tls else "http"
+    async def more(self) -> None:
+        """Wait for anything to arrive, or for the end. Raises: HeadTimeout, ClientGone."""
+        await self._wait()
 
-    async def _read_head(self) -> bytes | None:
-        limit = self.context.limits.head_bytes
-        searched = 0
-        while True:
-            while self.inbox.startswith(b"\r\n"):  # RFC 9112 section 2.2: empty lines before a request
-                del self.inbox[:2]
-                searched = 0
-            end = self.inbox.find(HEAD_END, max(0, searched - 3))
-            if 0 <= end <= limit - 4:
-                raw = bytes(self.inbox[: end + 4])
-                del self.inbox[: end + 4]
-                return raw
-            if end >= 0 or len(self.inbox) > limit:
-                raise head_too_large(limit)
-            if self._eof or (self.context.is_draining and not self.inbox):
-                return None
-            searched = len(self.inbox)
-            await self._wait()
-
-    async def _refuse_head(self, error: GatewayError) -> None:
-        peer = self.context.find_peer(self._address, self._scheme, None)
-        exchange = HttpExchange(self, None, peer)
-        exchange.error = error
-        try:
-            await exchange.reply(error_reply(error, request_id=exchange.request_id, as_html=False))
-            await self._linger()
-        finally:
-            self.context.finished(exchange)
-
-    async def _answer(self, exchange: HttpExchange) -> bool:
-        """Have the request answered; True if another may follow on this connection."""
-        try:
-            await self.context.handler(exchange)
-            if not exchange.is_finished:
-                exchange.abort()
-        except ClientGone as error:
-            exchange.error = error
-            self.transport.abort()
-        except GatewayError as error:
-            await self._answer_error(exchange, error)
-        except Exception as bug:
-            log.exception("bug while answering %s", exchange.request_id)
-            await self._answer_error(exchange, GatewayError(detail=repr(bug)))
-        finally:
-            self.context.finished(exchange)
-        return not self.transport.is_closing() and await self._can_go_on(exchange)
-
-    async def _answer_error(self, exchange: HttpExchange, error: GatewayError) -> None:
-        exchange.error = error
-        if exchange.is_started:  # too late for a status: the cut is the message
-            exchange.abort()
-            return
-        reply = error_reply(error, request_id=exchange.request_id, as_html=exchange.head.wants_html)
-        try:
-            await exchange.reply(reply)
-        except ClientGone:
-            self.transport.abort()
-
-    async def _can_go_on(self, exchange: HttpExchange) -> bool:
-        if self.phase is Phase.TUNNEL:
-            return False
-        if not await self._rest_is_read(exchange):
-            await self._linger()
-            return False
-        return exchange.keeps_alive and not self._eof
-
-    def can_skip_rest(self, body: Body, head: RequestHead) -> bool:
-        """Whether what is left of a request's content is so little that the connection is worth keeping."""
-        if body.is_complete:
-            return True
-        if head.expects_continue and not body.was_invited:
-            return False  # the client may send the body or not: this connection cannot be understood any more
-        return body.left is not None and body.left <= DRAIN_BYTES
-
-    async def _rest_is_read(self, exchange: HttpExchange) -> bool:
-        body = exchange.body
-        if body.is_complete:
-            return True
-        if not exchange.keeps_alive:
-            return False
-        try:
-            async for _ in body.chunks():
-                pass
-        except GatewayError:
-            return False
-        return True
-
-    async def _linger(self) -> None:
+    async def linger(self) -> None:
         """Half-close, then read and drop for a while: closing at once would reset the answer away."""
         if self.transport.is_closing():
             return
@@ -424,6 +315,6 @@ class Connection(asyncio.BufferedProtocol):
         self.inbox.clear()
         self.phase, self._since, self._linger_left = Phase.LINGER, self.loop.time(), LINGER_BYTES
         self._resume()
-        if self._eof:
+        if self.is_eof:
             self.transport.close()
         await self.closed

@@ -21,6 +21,7 @@ from gateway.net.proxy_protocol import (
     ProxyHeaderMalformed,
     read_proxy_header,
 )
+from gateway.net.session import serve_requests
 
 log = logging.getLogger("gateway.net")
 
@@ -74,7 +75,7 @@ class ProxiedAcceptor:
                     header = await read_header(client)
                 source = header.source[0] if header.source is not None else address
             await loop.connect_accepted_socket(
-                lambda: Connection(self._context, address=source),
+                lambda: Connection(self._context, serve_requests, address=source),
                 client,
                 ssl=self._tls,
                 ssl_handshake_timeout=self._handshake_s if self._tls else None,

@@ -13,6 +13,7 @@ from gateway.errors import Problem, SettingsError
 from gateway.http.fields import Networks
 from gateway.net.connection import Connection, ConnectionContext
 from gateway.net.proxied import ProxiedAcceptor
+from gateway.net.session import serve_requests
 
 log = logging.getLogger("gateway.net")
 
@@ -75,7 +76,7 @@ class Server:
             self._acceptor = loop.create_task(acceptor.run())
             return
         self._server = await loop.create_server(
-            lambda: Connection(self._context),
+            lambda: Connection(self._context, serve_requests),
             sock=self._listener,
             ssl=self._tls,
             ssl_handshake_timeout=self._handshake_s if self._tls else None,
