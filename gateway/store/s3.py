@@ -126,9 +126,9 @@ class S3Wire:
         """The bytes of an object as a stream. Raises: S3Fault (also 416), StoreDown."""
         return S3File(self, key, offset=offset, length=length)
 
-    def start_read(self, key: str, headers: Mapping[str, str]) -> "_Streamed":
+    def start_read(self, key: str, headers: Mapping[str, str], *, patience_s: float) -> "_Streamed":
         """A GET whose body is still on the wire. Raises: S3Fault, StoreDown."""
-        return self._persist(_Call("GET", key, {}, dict(headers), b""), PATIENCE_S, lambda: True, _leave_body)
+        return self._persist(_Call("GET", key, {}, dict(headers), b""), patience_s, lambda: True, _leave_body)
 
     def make_bucket(self) -> None:
         """Make the bucket, if it is missing. Raises: S3Fault, StoreDown."""
@@ -366,7 +366,8 @@ class S3File(io.RawIOBase):
             return None
         last = "" if self._end is None else str(self._end - 1)
         headers = {"Range": f"bytes={self._at}-{last}", **self._match} if self._at or last else {}
-        streamed = self._wire.start_read(self._key, headers)
+        patience_s = PART_PATIENCE_S if self._match else PATIENCE_S
+        streamed = self._wire.start_read(self._key, headers, patience_s=patience_s)
         answered = streamed.response.headers
         self._match = {"If-Match": answered["etag"]} if "etag" in answered else {}
         end = self._at + int(answered["content-length"])
@@ -462,7 +463,12 @@ def _sha256(body: Body) -> str:
 
 
 def list_pages(
-    wire: S3Wire, query: Mapping[str, str], *, next_markers: Mapping[str, str], key: str | None = None
+    wire: S3Wire,
+    query: Mapping[str, str],
+    *,
+    next_markers: Mapping[str, str],
+    key: str | None = None,
+    patience_s: float = PATIENCE_S,
 ) -> Iterator[ElementTree.Element]:
     """Every page of a listing of the bucket, or of one upload to ``key``. ``next_markers`` maps a page's field to
     the parameter that asks for the next page.
@@ -472,7 +478,7 @@ def list_pages(
     asked = dict(query)
     while True:
         try:
-            page = parse_xml(wire.request("GET", key, query=asked).body)
+            page = parse_xml(wire.request("GET", key, query=asked, patience_s=patience_s).body)
         except S3Fault as fault:
             if fault.answer.code == "NoSuchBucket":
                 return

@@ -105,7 +105,7 @@ class S3Multiparts:
 
     def start(self, key: str) -> str:
         """Raises: S3Fault, StoreDown."""
-        answer = self.wire.request("POST", key, query={"uploads": ""})
+        answer = self.wire.request("POST", key, query={"uploads": ""}, patience_s=PART_PATIENCE_S)
         return parse_xml(answer.body).findtext("{*}UploadId") or ""
 
     def send(
@@ -117,6 +117,10 @@ class S3Multiparts:
             "PUT", key, query=query, body=body, patience_s=PART_PATIENCE_S, wanted=wanted
         )
         return SentPart(number=number, etag=answer.headers.get("etag", ""), size=len(body))
+
+    def put(self, key: str, body: memoryview) -> None:
+        """A file of one request. Raises: S3Fault, StoreDown."""
+        self.wire.request("PUT", key, body=body, patience_s=PART_PATIENCE_S)
 
     def complete(self, key: str, upload_id: str, parts: Sequence[SentPart]) -> None:
         """Make the object, and verify its size. Raises: S3Fault, StoreDown, StoreCorrupt."""
@@ -137,7 +141,7 @@ class S3Multiparts:
 
     def verify(self, key: str, size: int) -> None:
         """Raises: S3Fault, StoreDown, StoreCorrupt."""
-        stored = self.wire.request("HEAD", key).size
+        stored = self.wire.request("HEAD", key, patience_s=PART_PATIENCE_S).size
         if stored != size:
             raise StoreCorrupt(detail=f"{key}: {size} bytes sent, {stored} stored")
 

@@ -96,7 +96,7 @@ class S3Parts:
         key = OBJECTS + staged
         least = least_piece_bytes(chain[-1].end)
         if not any(piece.etag for piece in chain) and chain[-1].end <= least:
-            self.records.write(key, memoryview(b"".join(self.small(staged, piece) for piece in chain)))
+            self.multiparts.put(key, memoryview(b"".join(self.small(staged, piece) for piece in chain)))
             self.multiparts.verify(key, chain[-1].end)
             return
         upload_id = self.upload_id(staged)

@@ -48,10 +48,11 @@ class Listed:
 
 
 class S3Records:
-    """Reading and writing them. Every method raises: S3Fault, StoreDown."""
+    """Reading and writing them, each for ``patience_s`` at most. Every method raises: S3Fault, StoreDown."""
 
-    def __init__(self, wire: S3Wire) -> None:
+    def __init__(self, wire: S3Wire, *, patience_s: float) -> None:
         self._wire = wire
+        self._patience_s = patience_s
 
     def holders(self, sha256: str) -> list[str]:
         """The objects that hold bytes with this digest; the first one counts."""
@@ -60,7 +61,7 @@ class S3Records:
 
     def add_holder(self, sha256: str, staged: str) -> None:
         """Say that the object of an upload holds these bytes."""
-        self._wire.request("PUT", f"{DIGESTS}{sha256}/{staged}")
+        self._wire.request("PUT", f"{DIGESTS}{sha256}/{staged}", patience_s=self._patience_s)
 
     def drop_holder(self, sha256: str, staged: str) -> None:
         """Take that back."""
@@ -69,7 +70,7 @@ class S3Records:
     def read_key(self, key: str) -> Named | None:
         """What a key names; None if there is no such key."""
         try:
-            answer = self._wire.request("GET", BLOBS + key)
+            answer = self._wire.request("GET", BLOBS + key, patience_s=self._patience_s)
         except S3Fault as fault:
             if fault.answer.status == NOT_FOUND:
                 return None
@@ -88,28 +89,30 @@ class S3Records:
         body = json.dumps(said).encode() + b"\n"
         headers = {"Content-Type": "application/json"}
         try:
-            self._wire.request("PUT", name, body=body, headers={**headers, "If-None-Match": "*"})
+            self._wire.request(
+                "PUT", name, body=body, headers={**headers, "If-None-Match": "*"}, patience_s=self._patience_s
+            )
         except S3Fault as fault:
             if fault.answer.status in _PRECONDITION_FAILED:
                 return False
             if fault.answer.status != _NOT_IMPLEMENTED:
                 raise
             # A server that knows no conditions: the question above has to do.
-            self._wire.request("PUT", name, body=body, headers=headers)
+            self._wire.request("PUT", name, body=body, headers=headers, patience_s=self._patience_s)
         return True
 
     def write(self, name: str, body: bytes | memoryview) -> None:
         """Write an object of one request."""
-        self._wire.request("PUT", name, body=body)
+        self._wire.request("PUT", name, body=body, patience_s=self._patience_s)
 
     def read(self, name: str) -> bytes:
         """A small object, whole."""
-        return self._wire.request("GET", name).body
+        return self._wire.request("GET", name, patience_s=self._patience_s).body
 
     def size_of(self, name: str) -> int | None:
         """The size of an object, None if it is not there."""
         try:
-            return self._wire.request("HEAD", name).size
+            return self._wire.request("HEAD", name, patience_s=self._patience_s).size
         except S3Fault as fault:
             if fault.answer.status == NOT_FOUND:
                 return None
@@ -118,7 +121,7 @@ class S3Records:
     def delete(self, name: str) -> None:
         """Absent ones are fine."""
         try:
-            self._wire.request("DELETE", name)
+            self._wire.request("DELETE", name, patience_s=self._patience_s)
         except S3Fault as fault:
             if fault.answer.status != NOT_FOUND:
                 raise
@@ -127,7 +130,7 @@ class S3Records:
         """Every object below a prefix; ``name`` without it."""
         query = {"list-type": "2", "prefix": prefix}
         markers = {"NextContinuationToken": "continuation-token"}
-        for page in list_pages(self._wire, query, next_markers=markers):
+        for page in list_pages(self._wire, query, next_markers=markers, patience_s=self._patience_s):
             for found in page.iterfind("{*}Contents"):
                 yield Listed(
                     name=(found.findtext("{*}Key") or "").removeprefix(prefix),

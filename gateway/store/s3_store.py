@@ -16,7 +16,7 @@ from gateway.settings import S3
 from gateway.store.base import BlobStat, SealedBlob, StagedUpload
 from gateway.store.disk_staging import Staging, check_staged
 from gateway.store.keys import check_digest, check_key, digest_of
-from gateway.store.s3 import S3Fault, S3Faults, S3Wire
+from gateway.store.s3 import PART_PATIENCE_S, PATIENCE_S, S3Fault, S3Faults, S3Wire
 from gateway.store.s3_collect import collect
 from gateway.store.s3_multipart import Buffers, S3Multiparts
 from gateway.store.s3_parts import S3Parts, S3PartsWriter
@@ -34,9 +34,11 @@ class S3Store:
 
     def __init__(self, settings: S3, *, spool: Path, buffer_bytes: int) -> None:
         self._wire = S3Wire(settings)
-        self._records = S3Records(self._wire)
+        self._records = S3Records(self._wire, patience_s=PATIENCE_S)
+        # For what a client has already sent: a server that restarts is waited for.
+        self._patient = S3Records(self._wire, patience_s=PART_PATIENCE_S)
         self._multiparts = S3Multiparts(self._wire, Buffers(buffer_bytes, part_bytes=settings.part_bytes))
-        self._parts = S3Parts(self._multiparts, self._records)
+        self._parts = S3Parts(self._multiparts, self._patient)
         self._alive = Staging(spool, reserve_bytes=0, fsync=False)
 
     def create(self, staged: str, *, size_hint: int | None) -> S3Writer:
@@ -85,11 +87,11 @@ class S3Store:
         check_staged(sealed.staged)
         staged = sealed.staged
         with S3Faults():
-            mine = self._records.size_of(OBJECTS + staged) is not None
-            new, holder = self._name(sha256, key, spare=staged if mine else None)
+            mine = self._patient.size_of(OBJECTS + staged) is not None
+            new, holder = _name(self._patient, sha256, key, spare=staged if mine else None)
             if mine and holder != staged:
-                self._records.drop_holder(sha256, staged)
-                self._records.delete(OBJECTS + staged)
+                self._patient.drop_holder(sha256, staged)
+                self._patient.delete(OBJECTS + staged)
             self._parts.clean(staged)
         self._alive.discard(staged)
         return new
@@ -99,7 +101,7 @@ class S3Store:
         check_digest(sha256, key=key)
         with S3Faults():
             try:
-                self._name(sha256, key, spare=None)
+                _name(self._records, sha256, key, spare=None)
             except BlobMissing:
                 return False
         return True
@@ -107,7 +109,7 @@ class S3Store:
     def has(self, sha256: str) -> bool:
         """Raises: StoreDown."""
         with S3Faults():
-            return self._holder(check_digest(sha256)) is not None
+            return _holder(self._records, check_digest(sha256)) is not None
 
     def stat(self, key: str) -> BlobStat:
         """Raises: BlobMissing, StoreDown."""
@@ -205,36 +207,6 @@ class S3Store:
         self._multiparts.senders.shutdown()
         self._wire.close()
 
-    def _holder(self, sha256: str) -> tuple[str, int] | None:
-        """An object that is there and holds these bytes, and its size."""
-        for staged in self._records.holders(sha256):
-            size = self._records.size_of(OBJECTS + staged)
-            if size is not None:
-                return staged, size
-        return None
-
-    def _name(self, sha256: str, key: str, *, spare: str | None) -> tuple[bool, str]:
-        """Name the holder of these bytes, or the ``spare`` object, which then holds them.
-
-        Returns whether the key is new, and the holder.
-
-        The key is written first and the holder looked at once more: ``collect`` may have taken it away.
-        """
-        new = False
-        for _ in range(_TRIES):
-            held = self._holder(sha256)
-            if held is not None:
-                new |= self._records.add_key(key, held[0], size=held[1], sha256=sha256)
-                held = self._holder(sha256)
-                if held is not None:
-                    return new, held[0]
-            if spare is None:
-                if new:
-                    self._records.delete(BLOBS + key)
-                raise BlobMissing(detail=f"nothing staged or stored for {key}")
-            self._records.add_holder(sha256, spare)
-        raise StoreDown(detail=f"the bytes of {key} are collected again and again")
-
     def _named(self, key: str) -> Named:
         named = self._records.read_key(check_key(key))
         if named is None:
@@ -269,3 +241,35 @@ class S3Store:
             return
         if not any(found.name.endswith(f"/{staged}") for found in self._records.list(DIGESTS)):
             self._records.delete(OBJECTS + staged)
+
+
+def _holder(records: S3Records, sha256: str) -> tuple[str, int] | None:
+    """An object that is there and holds these bytes, and its size."""
+    for staged in records.holders(sha256):
+        size = records.size_of(OBJECTS + staged)
+        if size is not None:
+            return staged, size
+    return None
+
+
+def _name(records: S3Records, sha256: str, key: str, *, spare: str | None) -> tuple[bool, str]:
+    """Name the holder of these bytes, or the ``spare`` object, which then holds them.
+
+    Returns whether the key is new, and the holder.
+
+    The key is written first and the holder looked at once more: ``collect`` may have taken it away.
+    """
+    new = False
+    for _ in range(_TRIES):
+        held = _holder(records, sha256)
+        if held is not None:
+            new |= records.add_key(key, held[0], size=held[1], sha256=sha256)
+            held = _holder(records, sha256)
+            if held is not None:
+                return new, held[0]
+        if spare is None:
+            if new:
+                records.delete(BLOBS + key)
+            raise BlobMissing(detail=f"nothing staged or stored for {key}")
+        records.add_holder(sha256, spare)
+    raise StoreDown(detail=f"the bytes of {key} are collected again and again")

@@ -318,12 +318,15 @@ def test_collecting_while_the_same_bytes_are_placed_loses_nothing(store: BlobSto
             put(store)
             with store.open(KEY) as file:
                 assert file.read() == DATA
-            assert store.has(SHA)
             store.delete(KEY)
+        put(store)
     finally:
         stop.set()
         collector.join()
     assert failures == []
+    assert store.has(SHA)
+    with store.open(KEY) as file:
+        assert file.read() == DATA
 
 
 @pytest.mark.parametrize(
