@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import unquote
 
 from gateway.contract import BLOB_PREFIX, INTERNAL_PREFIX, TRANSFER_PREFIX, UPLOAD_STATUS_PREFIX
 from gateway.errors import MethodNotAllowed, NotFound
@@ -101,7 +102,7 @@ def _choose_by_prefix(path: str, method: str) -> Destination | None:
 
 def _is_internal(path: str) -> bool:
     # The core refuses unsigned internal calls itself; that they never even reach it is the second lock.
-    return path.lower().replace("%2f", "/").lstrip("/").startswith(INTERNAL_PREFIX.strip("/"))
+    return unquote(path).lower().lstrip("/").startswith(INTERNAL_PREFIX.strip("/"))
 
 
 def _require(method: str, only: str, allow: str) -> None:
