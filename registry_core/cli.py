@@ -8,6 +8,7 @@ import click
 from registry_core.commands.accounts import token, user
 from registry_core.commands.collections import collection
 from registry_core.commands.frame import load_settings, settings_options, told_failures
+from registry_core.commands.legacy import import_sregistry
 from registry_core.commands.upkeep import backup, fsck, gc, restore, usage
 from registry_core.commands.webhooks import webhook
 
@@ -23,7 +24,7 @@ main.add_command(user)
 main.add_command(token)
 main.add_command(collection)
 main.add_command(webhook)
-for _upkeep in (gc, fsck, backup, restore, usage):
+for _upkeep in (gc, fsck, backup, restore, usage, import_sregistry):
     main.add_command(_upkeep)
 
 

@@ -1,6 +1,8 @@
 """Owns secrets of people: how tokens and sessions are made, and how passwords are kept."""
 
+import base64
 import hashlib
+import hmac
 import secrets
 import threading
 from typing import Final
@@ -18,6 +20,7 @@ PASSWORD_MIN_CHARS: Final = 8
 PASSWORD_MAX_CHARS: Final = 1024
 BAD_PASSWORD: Final = "A password has 8 to 1,024 characters."  # noqa: S105 – a sentence
 
+_DJANGO: Final = "pbkdf2_sha256$"
 _HASHER: Final = PasswordHasher()
 # Each check takes 64 MiB; more than two at once would be a way to exhaust the machine's memory.
 _AT_ONCE: Final = threading.BoundedSemaphore(2)
@@ -58,11 +61,23 @@ def hash_password(password: str) -> str:
 
 def password_matches(stored: str, password: str) -> bool:
     """Whether ``password`` is the one that was hashed. Takes as long when there is none to compare with."""
+    if stored.startswith(_DJANGO):
+        return _django_matches(stored, password)
     with _AT_ONCE:
         try:
             return _HASHER.verify(stored or _nobody(), password) and bool(stored)
         except (VerificationError, InvalidHashError):
             return False
+
+
+def _django_matches(stored: str, password: str) -> bool:
+    """Accounts that were taken over from an old registry keep Django's hashes until they change their password."""
+    try:
+        _name, rounds, salt, expected = stored.split("$")
+        found = hashlib.pbkdf2_hmac("sha256", password.encode(), salt.encode(), int(rounds))
+        return hmac.compare_digest(base64.b64encode(found).decode(), expected)
+    except ValueError:
+        return False
 
 
 def _nobody() -> str:
