@@ -15,8 +15,9 @@ MIB: Final = 1 << 20
 # Limits of AWS, and of everything that imitates it: 5 MiB to 5 GiB per part but the last, 10,000 parts, 5 TiB.
 LEAST_PART_BYTES: Final = 5 * MIB
 MOST_PARTS: Final = 10_000
-# With no size known, part sizes double every so many parts: ten times doubled, 10,000 parts hold 5 TiB.
-_DOUBLE_EVERY: Final = 1_000
+MOST_PART_BYTES: Final = 5 << 30
+# With no size known, part sizes double every so many parts: 10,000 parts hold 5 TiB then.
+_DOUBLE_EVERY: Final = 950
 _MARGIN: Final = 0.95  # of the parts, when the size is known: the last ones may be cut shorter
 _SENDERS: Final = 8
 _PARTS_IN_FLIGHT: Final = 3
@@ -189,7 +190,7 @@ def part_bytes_at(number: int, *, first: int, size_hint: int | None) -> int:
     if size_hint is not None and number <= MOST_PARTS * _MARGIN:
         needed = -(-size_hint // int(MOST_PARTS * _MARGIN))
         return max(first, -(-needed // MIB) * MIB)
-    return first << ((number - 1) // _DOUBLE_EVERY)
+    return min(MOST_PART_BYTES, first << ((number - 1) // _DOUBLE_EVERY))
 
 
 class PartSender:

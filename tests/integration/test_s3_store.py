@@ -15,7 +15,9 @@ import trustme
 from gateway.errors import StoreCorrupt, StoreDown
 from gateway.settings import Settings
 from gateway.store.base import BlobStore
+from gateway.store.disk import DiskStore
 from gateway.store.keys import blob_key
+from gateway.store.migrate import migrate
 from gateway.store.opening import open_store
 from gateway.store.s3_store import S3Store
 from tests.support.seaweed import (
@@ -226,6 +228,19 @@ def test_a_server_that_is_killed_and_comes_back_costs_no_upload_and_no_download(
     key = key_of(data)
     assert store.place(writer.seal(), sha256=key[-64:], key=key)
     assert read(store, key) == data
+
+
+def test_all_blobs_move_from_disk_to_s3_and_back(store: S3Store, tmp_path: Path) -> None:
+    disk = DiskStore(tmp_path / "disk", reserve_bytes=0, fsync=False)
+    files = [some_bytes(11 * MIB), some_bytes(5)]
+    keys = [upload(disk, data, size_hint=None) for data in files]
+    disk.link(sha256=keys[1][-64:], key=blob_key("bob", "tools", "fold", keys[1][-64:]))
+    there = migrate(disk, store)
+    assert (there.copied, there.linked, there.damaged) == (2, 1, [])
+    assert migrate(disk, store).present == 3
+    returned = DiskStore(tmp_path / "returned", reserve_bytes=0, fsync=False)
+    assert migrate(store, returned).copied == 2
+    assert [read(returned, key) for key in keys] == files
 
 
 def test_a_server_that_is_down_is_said_at_once_and_does_not_stop_a_start(
