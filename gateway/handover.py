@@ -13,6 +13,7 @@ from typing import Final
 from gateway.control import Action, ControlFailed, Session
 from gateway.supervise import (
     READY_VARIABLE,
+    READY_WORD,
     SOCKETS_VARIABLE,
     WORKER_VARIABLE,
     Child,
@@ -24,7 +25,6 @@ from gateway.systemd import notify
 log = logging.getLogger(__name__)
 
 READY_S: Final = 60.0
-_READY: Final = b"ready"
 
 
 class HandoverFailed(Exception):
@@ -80,11 +80,11 @@ async def start_successor(
 
 
 def tell_ready(environ: Mapping[str, str]) -> None:
-    """In the successor, when it serves and its core is well. In any other process nothing happens."""
+    """In a successor or a worker, when it serves: tell who waits for it. In any other process nothing happens."""
     number = environ.get(READY_VARIABLE, "")
     if number.isdecimal():
         with contextlib.suppress(OSError):  # told already, or nobody waits any more
-            os.write(int(number), _READY)
+            os.write(int(number), READY_WORD)
             os.close(int(number))
 
 
@@ -130,7 +130,7 @@ async def _reads_ready(file: int, within_s: float) -> bool:
     try:
         async with asyncio.timeout(within_s):
             await readable.wait()
-        return os.read(file, len(_READY)) == _READY  # an end of file is a process that ended
+        return os.read(file, len(READY_WORD)) == READY_WORD  # an end of file is a process that ended
     except TimeoutError:
         return False
     finally:

@@ -13,7 +13,7 @@ from gateway.core_health import Probe
 from gateway.core_upgrade import control_socket
 from gateway.handover import handover_action, is_successor, tell_ready
 from gateway.settings import Settings
-from gateway.supervise import Child
+from gateway.supervise import Child, Workers
 from gateway.systemd import notify
 
 log = logging.getLogger("gateway")
@@ -33,6 +33,12 @@ async def start_core(
     if is_successor(os.environ) and not await wait_until(is_ready, within_s=READY_S):
         raise SystemExit(1)
     return [job]
+
+
+async def wait_workers(workers: Workers) -> None:
+    """Wait until all workers serve. Raises: SystemExit in a successor whose workers do not."""
+    if not await workers.wait_ready(READY_S) and is_successor(os.environ):
+        raise SystemExit(1)
 
 
 def say_ready(text: str) -> None:

@@ -25,6 +25,7 @@ READY_LOOK_S: Final = 0.05
 WORKER_VARIABLE: Final = "SREGISTRY_WORKER"
 SOCKETS_VARIABLE: Final = "SREGISTRY_SOCKETS"
 READY_VARIABLE: Final = "SREGISTRY_READY"
+READY_WORD: Final = b"ready"
 _MAIN_ONLY: Final = frozenset(
     {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"}
     | {READY_VARIABLE}
@@ -247,17 +248,32 @@ def describe_exit(code: int) -> str:
 class Workers:
     """``--workers N``: N gateway processes on the same listening sockets, each kept running."""
 
-    def __init__(self, count: int, *, arguments: Sequence[str], sockets: Mapping[str, socket.socket]) -> None:
+    def __init__(
+        self,
+        count: int,
+        *,
+        arguments: Sequence[str],
+        sockets: Mapping[str, socket.socket],
+        module: str = "gateway",
+    ) -> None:
         """``arguments``: those of ``gateway`` itself; ``sockets``: listener name → open listening socket."""
         named = ",".join(f"{name}={sock.fileno()}" for name, sock in sockets.items())
+        self._ready, told = (
+            os.pipe()
+        )  # each worker writes a word when it serves; ours for life, as they may return
+        self._count = count
         self._children = [
             Child(
                 Program(
                     name=f"worker {number}",
-                    module="gateway",
+                    module=module,
                     arguments=tuple(arguments),
-                    environment={WORKER_VARIABLE: str(number), SOCKETS_VARIABLE: named},
-                    inherited=tuple(sock.fileno() for sock in sockets.values()),
+                    environment={
+                        WORKER_VARIABLE: str(number),
+                        SOCKETS_VARIABLE: named,
+                        READY_VARIABLE: str(told),
+                    },
+                    inherited=(*(sock.fileno() for sock in sockets.values()), told),
                 )
             )
             for number in range(1, count + 1)
@@ -273,6 +289,24 @@ class Workers:
         async with asyncio.TaskGroup() as group:
             for child in self._children:
                 group.create_task(child.run())
+
+    async def wait_ready(self, within_s: float) -> bool:
+        """Wait until every worker serves, at most so long."""
+        loop = asyncio.get_running_loop()
+        readable = asyncio.Event()
+        missing = self._count * len(READY_WORD)
+        loop.add_reader(self._ready, readable.set)
+        try:
+            async with asyncio.timeout(within_s):
+                while missing > 0:
+                    await readable.wait()
+                    readable.clear()
+                    missing -= len(os.read(self._ready, missing))
+        except TimeoutError:
+            return False
+        finally:
+            loop.remove_reader(self._ready)
+        return True
 
     def relay(self, number: signal.Signals) -> None:
         """Pass a signal on to all (SIGHUP: reload)."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gateway.control import Control
 from gateway.handover import handover_action, tell_ready
-from gateway.supervise import inherited_sockets
+from gateway.supervise import inherited_sockets, worker_number
 
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -32,6 +32,10 @@ async def serve(folder: Path) -> None:
     elif (folder / "fail").exists():
         sys.exit(3)
     ended = asyncio.Event()
+    if worker_number(os.environ) is not None:
+        async with await asyncio.start_server(answer, sock=sockets["http"]) as worker:
+            tell_ready(os.environ)
+            await worker.serve_forever()
     action = handover_action(
         arguments=sys.argv[1:],
         sockets=sockets,
