@@ -3,15 +3,18 @@
 import json
 import textwrap
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from gateway.settings import Settings
+from gateway.settings_routes import Route
 from gateway.settings_source import LoadedSettings, shown
 
 _WIDTH: Final = 100
+_GROUPED_FROM: Final = 100_000
+EXAMPLE: Final = "/etc/sregistry-gateway/"
 _HEADER: Final = """\
 # Settings of sregistry-gateway. Every setting there is, with its default, commented out.
 #
@@ -39,45 +42,62 @@ def _values(model: BaseModel, prefix: str) -> Iterator[tuple[str, object]]:
 
 def as_toml(value: object) -> str:
     """A value as TOML writes it; what TOML has no word for (null) as an empty string."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {as_toml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(as_toml(item) for item in value) + "]"
     match value:
         case None:
             return '""'
         case bool():
-            return "true" if value else "false"
+            return str(value).lower()
         case int():
-            return f"{value:_}" if value >= 10**5 else str(value)
+            return f"{value:_}" if value >= _GROUPED_FROM else str(value)
         case float():
             return repr(value)
-        case list() | tuple():
-            return "[" + ", ".join(as_toml(item) for item in value) + "]"
         case _:
             return json.dumps(str(value), ensure_ascii=False)
 
 
 def template() -> str:
     """The content of conf/gateway.toml."""
-    return "\n".join((_HEADER, *_section_lines(Settings, Settings(), "")))
+    return "\n".join((_HEADER, *_section_lines(Settings, Settings(), ""), *_route_lines()))
 
 
 def _section_lines(model: type[BaseModel], defaults: BaseModel, prefix: str) -> Iterator[str]:
-    plain: list[tuple[str, FieldInfo, Any]] = []
     nested: list[tuple[str, BaseModel]] = []
-    for name, field in model.model_fields.items():
-        value = getattr(defaults, name)
-        if isinstance(value, BaseModel):
-            nested.append((name, value))
-        elif not isinstance(value, SecretStr):
-            plain.append((name, field, value))
     if prefix:
         yield f"[{prefix}]"
         yield from _comment(model.__doc__ or "")
         yield ""
-    for name, field, value in plain:
-        yield from _comment(field.description or "")
-        yield f"#{name} = {as_toml(value)}" if value is not None else f"#{name} ="
-        yield ""
+    for name, field in model.model_fields.items():
+        value = getattr(defaults, name)
+        if isinstance(value, BaseModel):
+            nested.append((name, value))
+        elif name != "routes" and not isinstance(value, SecretStr):
+            yield from _setting_lines(name, field, value)
     for name, section in nested:
         yield from _section_lines(type(section), section, f"{prefix}.{name}" if prefix else name)
+
+
+def _setting_lines(name: str, field: FieldInfo, value: object) -> Iterator[str]:
+    yield from _comment(field.description or "")
+    # TOML has no word for "none": an example stands where there is no default.
+    yield f"#{name} = {as_toml(value)}" if value is not None else f'#{name} = "{EXAMPLE}{name}"'
+    yield ""
+
+
+def _route_lines() -> Iterator[str]:
+    yield from _comment(
+        "For use in front of any other backend (docs/upload-routes.md): one such table for each route."
+    )
+    yield "#[[routes]]"
+    yield ""
+    for name, field in Route.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        yield from _setting_lines(
+            name, field, oct(default)[2:].zfill(4) if name == "store_access" else default
+        )
 
 
 def _comment(text: str) -> Iterator[str]:

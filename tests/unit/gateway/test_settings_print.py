@@ -3,7 +3,8 @@
 import tomllib
 from pathlib import Path
 
-from gateway.settings_print import as_toml, effective, template
+from gateway.settings_print import EXAMPLE, as_toml, effective, template
+from gateway.settings_routes import Route
 from gateway.settings_source import load, setting_names
 
 CONF = Path(__file__).parents[3] / "conf" / "gateway.toml"
@@ -18,21 +19,35 @@ def test_the_template_names_every_setting_but_secrets() -> None:
     for name in setting_names():
         leaf = name.rpartition(".")[2]
         is_there = any(line.startswith(f"#{leaf} =") for line in lines)
-        assert is_there or leaf in {"access_key", "secret_key", "previous_access_key", "previous_secret_key"}
+        assert is_there or leaf in {
+            "routes",
+            "access_key",
+            "secret_key",
+            "previous_access_key",
+            "previous_secret_key",
+        }
 
 
 def test_the_template_as_it_is_changes_nothing_and_uncommented_gives_the_defaults(tmp_path: Path) -> None:
     assert load(file=CONF, environ={}).settings == load(environ={}, file=_empty(tmp_path)).settings
     uncommented = "\n".join(
-        line[1:]
-        if line.startswith("#") and not line.startswith("# ") and not line.rstrip().endswith("=")
-        else line
-        for line in template().splitlines()
+        line[1:] if line.startswith("#") and not line.startswith("# ") and EXAMPLE not in line else line
+        for line in template().partition("#[[routes]]")[0].splitlines()
     )
     file = tmp_path / "all.toml"
     file.write_text(uncommented)
     assert tomllib.loads(uncommented)["server"]["workers"] == 1
     assert load(file=file, environ={}).settings == load(file=_empty(tmp_path), environ={}).settings
+
+
+def test_a_route_of_the_template_is_a_route() -> None:
+    routes = template().partition("#[[routes]]")[2].splitlines()
+    values = tomllib.loads(
+        "\n".join(line[1:] for line in routes if line.startswith("#") and line[1:2] != " ")
+    )
+    assert Route.model_validate(
+        values | {"path": "/x", "action": "upload", "upstream": "http://127.0.0.1:1"}
+    ).fsync
 
 
 def _empty(folder: Path) -> Path:
