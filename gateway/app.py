@@ -42,6 +42,8 @@ from gateway.settings_source import LoadedSettings
 from gateway.store.opening import open_store
 from gateway.supervise import Child, Workers, core_program, inherited_sockets, worker_number
 from gateway.systemd import activated_sockets, keep_watchdog, notify
+from gateway.trace.feed import Hop, TraceFeed
+from gateway.trace.hops import OnS3Wire, PoolHop, S3Hop
 from gateway.upload.handler import UploadResources, WebUpload
 from gateway.upload.parts import PartJournal, PartsIntake
 from gateway.upload.progress import SHARE_EVERY_S, ProgressBoard
@@ -108,6 +110,7 @@ class Gateway:
         self.route_stores: list[tuple[Route, RouteStore]] = []
         self.contexts: list[ConnectionContext] = []
         self.servers: list[Server] = []
+        self.trace = TraceFeed(settings.data_dir / "run", self.contexts, self._hops)
 
     def handlers(self) -> Handlers:
         """Every handler, sharing one set of resources."""
@@ -132,6 +135,14 @@ class Gateway:
             challenges=self.settings.data_dir / "acme" / "challenges",
             routes=tuple(self._route_handlers(resources)),
         )
+
+    def _hops(self) -> Iterator[Hop]:
+        yield PoolHop("core", self.upstreams)
+        for backend in self.backends:
+            for pool in backend.pools:
+                yield PoolHop(f"route {backend.place}", pool)
+        if isinstance(self.store, OnS3Wire):
+            yield S3Hop(self.store.wire, self.settings)
 
     def _route_handlers(self, resources: UploadResources) -> Iterator[RouteHandler]:
         settings = self.settings
@@ -185,6 +196,8 @@ class Gateway:
         return resolve_peer(address, scheme, fields, trusted=self._trusted, admin=self._admin)
 
     def _finished(self, exchange: HttpExchange) -> None:
+        if self.trace.is_on:
+            self.trace.finished(exchange)
         self.metrics.count(exchange)
         if self.settings.log.access and exchange.route != OPERATIONS_ROUTE:  # probes come every few seconds
             log_access(exchange)
@@ -198,6 +211,7 @@ class Gateway:
             group.create_task(self._sweep_now_and_then()),
             group.create_task(self._share_numbers()),
             group.create_task(keep_watchdog(os.environ)),
+            group.create_task(self.trace.run()),
         ]
         if self.tls is not None:
             jobs.append(group.create_task(self.tls.watch()))

@@ -35,6 +35,7 @@ class RouteBackend:
 
     def __init__(self, route: Route, *, limits: Limits, core: Core) -> None:
         self._core = core
+        self._place = route.place
         self._pool = self._make_pool(route.upstream)
         body_limit = route.max_body_bytes or _UNLIMITED
         self._forward = ForwardHandler(
@@ -47,6 +48,16 @@ class RouteBackend:
 
     def _make_pool(self, origin: str) -> UpstreamPool:
         return UpstreamPool(origin, connections=self._core.connections, connect_s=self._core.connect_s)
+
+    @property
+    def place(self) -> str:
+        """Where on this server it is."""
+        return self._place
+
+    @property
+    def pools(self) -> frozenset[UpstreamPool]:
+        """Its connections: to the upstream, and to where the question is asked."""
+        return frozenset((self._pool, self._auth_pool))
 
     async def handle(self, exchange: Exchange) -> None:
         """Forward a request as it is, after the question if the route has one."""

@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol, Self
 from urllib.parse import urlsplit
@@ -98,6 +99,7 @@ class Dialer:
 
     def __init__(self, origin: Origin, *, connect_s: float, tls: ssl.SSLContext | None = None) -> None:
         self._origin = origin
+        self._detour: Origin | None = None
         self._connect_s = connect_s
         self._tls = (tls or ssl.create_default_context()) if origin.is_tls else None
         self._refused_first = 0.0
@@ -131,6 +133,10 @@ class Dialer:
         """Whether connections are encrypted."""
         return self._tls is not None
 
+    def detour(self, origin: Origin | None) -> None:
+        """Dial this plain address from now on, as long as somebody listens there; None: the own one again."""
+        self._detour = origin
+
     async def _may_redial(self, error: OSError, hold: DialHold | None) -> bool:
         """Wait for the next dial, if there is to be one. Raises: CoreDown."""
         health = hold.health if hold else None
@@ -157,12 +163,20 @@ class Dialer:
         return self._refused_first + seconds - now
 
     async def _connect[P: asyncio.Protocol](self, make: Callable[[], P]) -> P:
+        if self._detour is not None:
+            # Whoever inspects may be gone, which must not look as if the upstream were.
+            with suppress(OSError):
+                return await self._connect_to(self._detour, make, None)
+        return await self._connect_to(self._origin, make, self._tls)
+
+    async def _connect_to[P: asyncio.Protocol](
+        self, origin: Origin, make: Callable[[], P], tls: ssl.SSLContext | None
+    ) -> P:
         loop = asyncio.get_running_loop()
-        origin = self._origin
         if origin.path:
             transport, protocol = await loop.create_unix_connection(make, origin.path)
         else:
-            transport, protocol = await loop.create_connection(make, origin.host, origin.port, ssl=self._tls)
+            transport, protocol = await loop.create_connection(make, origin.host, origin.port, ssl=tls)
         try:
             transport.get_extra_info("socket").getpeername()
         except OSError:

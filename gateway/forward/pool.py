@@ -4,7 +4,7 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from gateway.errors import CoreDown, UpstreamProtocol, UpstreamTimeout
 from gateway.forward.answer import CONTINUE, FIRST_FINAL, SWITCHING, AnswerHead
@@ -12,7 +12,7 @@ from gateway.forward.connection import ClosedUnanswered, UpstreamConnection
 from gateway.forward.deadlines import NEVER, DeadlineTimer
 from gateway.forward.origin import Dialer, DialHold, Origin
 from gateway.forward.outgoing import Body
-from gateway.forward.response import UpstreamResponse
+from gateway.forward.response import UpstreamResponse, Watched
 from gateway.forward.rewrite import simple_head
 from gateway.http.head import Field, Fields
 
@@ -23,6 +23,22 @@ _UPLOAD_GOES_ON: Final = range(200, 300)  # an early 2xx may be a conversation; 
 
 
 type Inform = Callable[[int, Fields], Awaitable[None]]
+
+
+class WatchedRequest(Watched, Protocol):
+    """Somebody who watches one exchange from its beginning."""
+
+    def counted(self, body: Body) -> Body:
+        """The body as it is to be sent."""
+        ...
+
+
+class Observer(Protocol):
+    """Somebody who wants to see every exchange (``gateway trace``)."""
+
+    def begun(self, head: bytes, body: bytes | Body | None) -> WatchedRequest:
+        """A request is about to be sent."""
+        ...
 
 
 def may_resend(*, method: str, is_reused: bool, body_begun: bool, unsent: bool) -> bool:
@@ -57,6 +73,9 @@ class UpstreamPool:
         self._queue: deque[asyncio.Future[UpstreamConnection | None]] = deque()
         self._timer: DeadlineTimer | None = None
         self._is_closed = False
+        self._way = 0  # counts the changes of way
+        self._from_before: set[UpstreamConnection] = set()  # dialled before the last one
+        self.observer: Observer | None = None
 
     def __repr__(self) -> str:
         return (
@@ -89,6 +108,38 @@ class UpstreamPool:
         until = self.now() + head_s
         if not head:
             head = _ready_head(method, target, fields, body)
+        watched = None if self.observer is None else self.observer.begun(head, body)
+        if watched is not None and isinstance(body, Body):
+            body = watched.counted(body)
+        try:
+            connection, final = await self._exchange(
+                method, head, body, head_s=head_s, idle_s=idle_s, until=until, hold=hold,
+                may_upgrade=may_upgrade, inform=inform, watch=watch,
+            )  # fmt: skip
+        except BaseException as error:
+            if watched is not None:
+                watched.failed(error)
+            raise
+        response = UpstreamResponse(self, connection, final, idle_s, until)
+        if watched is not None:
+            watched.answered(response.status, response.fields)
+            response.watched = watched
+        return response
+
+    async def _exchange(
+        self,
+        method: str,
+        head: bytes,
+        body: bytes | Body | None,
+        *,
+        head_s: float,
+        idle_s: float | None,
+        until: float,
+        hold: DialHold | None,
+        may_upgrade: bool,
+        inform: Inform | None,
+        watch: Callable[[UpstreamConnection], None] | None,
+    ) -> tuple[UpstreamConnection, AnswerHead]:
         data = head + body if isinstance(body, bytes) else head
         is_fresh = False
         while True:
@@ -111,7 +162,7 @@ class UpstreamPool:
                 await self._discard(connection)
                 raise
             else:
-                return UpstreamResponse(self, connection, final, idle_s, until)
+                return connection, final
 
     async def call(
         self,
@@ -151,6 +202,14 @@ class UpstreamPool:
             if connection.awaits_head:
                 connection.fail(error)
 
+    def redirect(self, origin: Origin | None) -> None:
+        """Dial this address from now on while somebody listens there; None: the own one. Nothing under way is cut."""
+        self._dialer.detour(origin)
+        self._way += 1
+        for connection in self._idle[:]:
+            connection.close()
+        self._from_before = set(self._open)
+
     async def aclose(self) -> None:
         """Close all connections; requests under way fail."""
         self._is_closed = True
@@ -175,6 +234,7 @@ class UpstreamPool:
         """A connection closed: its place is free."""
         if connection in self._open:
             self._open.remove(connection)
+            self._from_before.discard(connection)
             if connection in self._idle:
                 self._idle.remove(connection)
             self._give_place()
@@ -183,7 +243,7 @@ class UpstreamPool:
         """A request is over: hand its connection on, or let it rest."""
         if not connection.settle():
             return
-        if self._is_closed:
+        if self._is_closed or connection in self._from_before:
             connection.close()
             return
         while self._queue:
@@ -278,11 +338,14 @@ class UpstreamPool:
     async def _dial_reserved(self, hold: DialHold | None) -> UpstreamConnection:
         loop = asyncio.get_running_loop()
         connection = None
+        way = self._way
         try:
             connection = await self._dialer.dial(
                 lambda: UpstreamConnection(loop, self, is_tls=self._dialer.is_tls), hold
             )
             self._open.add(connection)
+            if way != self._way:
+                self._from_before.add(connection)
         finally:
             self._dialing -= 1
             if connection is None:

@@ -1,6 +1,6 @@
 """Owns what the caller of an upstream holds: an answer whose head came, and a claim on its connection."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -22,13 +22,32 @@ class Settler(Protocol):
         ...
 
 
+class Watched(Protocol):
+    """Somebody who watches one exchange (``gateway trace``)."""
+
+    def answered(self, status: int, fields: Iterable[Field]) -> None:
+        """The head of the answer is here."""
+        ...
+
+    def ended(self, received: int, *, is_complete: bool) -> None:
+        """The answer is over."""
+        ...
+
+    def failed(self, error: BaseException) -> None:
+        """There is no answer."""
+        ...
+
+
 class UpstreamResponse:
     """Close it (``async with``, ``aclose``), or take all of its content.
 
     trailers: the fields after the content, once all of it was taken.
+    received: bytes of content that were taken.
     """
 
-    __slots__ = ("_connection", "_idle_s", "_pool", "_until", "fields", "head", "status", "trailers")
+    __slots__ = (
+        "_connection", "_idle_s", "_pool", "_until", "fields", "head", "received", "status", "trailers", "watched",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -46,6 +65,8 @@ class UpstreamResponse:
         self.status = head.status
         self.fields = head.fields
         self.trailers: tuple[Field, ...] = ()
+        self.received = 0
+        self.watched: Watched | None = None
 
     def whole(self) -> bytes | None:
         """The whole content if it is here already; the connection is then free for others. Else None."""
@@ -53,6 +74,7 @@ class UpstreamResponse:
         if connection is None or not connection.is_complete or connection.is_uploading:
             return None
         content = connection.take()
+        self.received = len(content)
         self._settle()
         return content
 
@@ -65,6 +87,7 @@ class UpstreamResponse:
             if not piece:
                 await self.aclose()
                 return
+            self.received += len(piece)
             yield piece
 
     @property
@@ -91,6 +114,8 @@ class UpstreamResponse:
         self._connection = None
         if connection is not None:
             self.trailers = connection.trailers
+            if self.watched is not None:
+                self.watched.ended(self.received, is_complete=connection.is_complete)
             self._pool.settle(connection)
 
     async def __aenter__(self) -> Self:

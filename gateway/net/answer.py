@@ -250,7 +250,10 @@ class HttpExchange:
             lines.append("connection: close")
         elif self._head is not None and self._head.minor == 0:
             lines.append("connection: keep-alive")
-        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
+        made = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
+        if self._connection.context.observer is not None:
+            self._connection.context.observer.answering(self, made)
+        return made
 
     def _may_keep_alive(self) -> bool:
         if self._connection.context.is_draining:

@@ -9,7 +9,7 @@ import enum
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 from gateway.errors import BodyTimeout, ClientGone, GatewayError, HeadTimeout
 from gateway.http.exchange import Peer
@@ -47,6 +47,18 @@ class Phase(enum.Enum):
     TUNNEL = enum.auto()
 
 
+class Observer(Protocol):
+    """Somebody who wants to see every request (``gateway trace``)."""
+
+    def begun(self, exchange: HttpExchange) -> None:
+        """A head was read."""
+        ...
+
+    def answering(self, exchange: HttpExchange, head: bytes) -> None:
+        """The answer's head is about to be sent."""
+        ...
+
+
 @dataclass(slots=True)
 class ConnectionContext:
     """What all connections of one listener share."""
@@ -61,6 +73,7 @@ class ConnectionContext:
     date: HttpDate = field(default_factory=HttpDate)
     request_ids: RequestIds = field(default_factory=RequestIds)
     is_draining: bool = False
+    observer: Observer | None = None
 
 
 class Connection(asyncio.BufferedProtocol):

@@ -97,6 +97,8 @@ class Session:
 
     async def _answer(self, exchange: HttpExchange) -> bool:
         """Have the request answered; True if another may follow on this connection."""
+        if self._connection.context.observer is not None:
+            self._connection.context.observer.begun(exchange)
         try:
             await self._connection.context.handler(exchange)
             if not exchange.is_finished:

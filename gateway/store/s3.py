@@ -1,6 +1,6 @@
 """Owns the S3 wire: signed requests on kept connections, retries within a bound, errors by their meaning.
 
-The only module that knows the ``minio`` SDK. It signs with it and reads its errors; it does not upload with it:
+The only module that knows the ``minio`` SDK. It signs with it; it does not upload with it:
 ``Minio.put_object`` copies each part, hashes it twice and blocks on one connection (docs/storage.md has the numbers),
 while a part here goes to the socket straight from the buffer it arrived in. The SDK is imported with the first
 request, for it takes 0.4 s and 30 MiB that a disk store should not pay.
@@ -8,76 +8,35 @@ request, for it takes 0.4 s and 30 MiB that a disk store should not pay.
 
 import hashlib
 import http.client
-import io
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import Final
 from urllib.parse import SplitResult, quote
-from xml.etree import ElementTree
 
-from gateway.errors import BlobMissing, StoreDown, StoreError, StoreFull
+from gateway.errors import StoreDown
 from gateway.settings import S3
+from gateway.store.s3_answers import WRONG_KEY, S3Answer, S3Fault, error_code
+from gateway.store.s3_tap import S3Observer, S3Seen
 
 CONNECT_S: Final = 5.0
 ANSWER_S: Final = 60.0
 PATIENCE_S: Final = 3.0  # how long a small request is tried again
 PART_PATIENCE_S: Final = 25.0  # a part has been paid for by the client: a server that restarts is waited for
 _PAUSES_S: Final = (0.05, 0.2, 0.5, 1.0, 2.0)
-_CUTS: Final = 5  # how often a download may be cut without one byte in between
 _IDLE_CONNECTIONS: Final = 16
 # After a request was given up, the next ones fail at once for this long instead of queueing up one by one.
 _DOWN_S: Final = 1.0
 _FRESH_S: Final = 5.0
 
 _RETRIED: Final = frozenset({429, 500, 502, 503, 504})
-_WRONG_KEY: Final = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "ExpiredToken"})
-_FULL: Final = frozenset({"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "EntityTooLarge"})
-_GONE: Final = frozenset({"NoSuchKey", "NoSuchUpload", "NoSuchBucket"})
 
 type Body = bytes | memoryview
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class S3Answer:
-    """A whole answer. ``code`` is S3's own word for an error, "" for success."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes = b""
-    code: str = ""
-
-    @property
-    def size(self) -> int:
-        """Content-Length."""
-        return int(self.headers.get("content-length", "0"))
-
-    @property
-    def modified(self) -> float:
-        """Last-Modified in epoch seconds."""
-        return read_time(self.headers["last-modified"])
-
-
-class S3Fault(Exception):
-    """An answer that is an error; ``StoreDown`` and its kin once nobody inside knows better."""
-
-    def __init__(self, what: str, answer: S3Answer) -> None:
-        self.answer = answer
-        super().__init__(f"{what}: {answer.status} {answer.code}")
-
-    def as_store_error(self) -> StoreError | BlobMissing:
-        """What it means to a client."""
-        if self.answer.code in _GONE or self.answer.status == http.HTTPStatus.NOT_FOUND:
-            return BlobMissing(detail=str(self))
-        if self.answer.code in _FULL or self.answer.status == http.HTTPStatus.INSUFFICIENT_STORAGE:
-            return StoreFull(detail=str(self))
-        return StoreDown(detail=str(self))
 
 
 class S3Wire:
@@ -90,6 +49,8 @@ class S3Wire:
         self._lock = threading.Lock()
         self._down_until = 0.0
         self._fresh_until = 0.0
+        self._detour: tuple[str, int] | None = None
+        self.observer: S3Observer | None = None
 
     @property
     def where(self) -> str:
@@ -122,11 +83,7 @@ class S3Wire:
         self.make_bucket()
         return self._persist(call, patience_s, wanted, _read_whole)
 
-    def read(self, key: str, *, offset: int, length: int | None) -> "S3File":
-        """The bytes of an object as a stream. Raises: S3Fault (also 416), StoreDown."""
-        return S3File(self, key, offset=offset, length=length)
-
-    def start_read(self, key: str, headers: Mapping[str, str], *, patience_s: float) -> "_Streamed":
+    def start_read(self, key: str, headers: Mapping[str, str], *, patience_s: float) -> "Streamed":
         """A GET whose body is still on the wire. Raises: S3Fault, StoreDown."""
         return self._persist(_Call("GET", key, {}, dict(headers), b""), patience_s, lambda: True, _leave_body)
 
@@ -148,6 +105,11 @@ class S3Wire:
         if time.monotonic() >= self._fresh_until:
             with suppress(S3Fault):
                 self._persist(_Call("HEAD", None, {}, {}, b""), 0.0, lambda: True, _read_whole)
+
+    def redirect(self, address: tuple[str, int] | None) -> None:
+        """Dial this plain address from now on; None: the endpoint again. Nothing under way is cut."""
+        self._detour = address
+        self.close()
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -201,7 +163,7 @@ class S3Wire:
             try:
                 result = self._try(call, pair, take)
             except S3Fault as fault:
-                refused = fault.answer.code in _WRONG_KEY or fault.answer.status == http.HTTPStatus.FORBIDDEN
+                refused = fault.answer.code in WRONG_KEY or fault.answer.status == http.HTTPStatus.FORBIDDEN
                 if not refused or pair is keys[-1]:
                     raise
             else:
@@ -216,8 +178,44 @@ class S3Wire:
         pair: tuple[str, str],
         take: Callable[["S3Wire", "_Call", http.client.HTTPConnection, http.client.HTTPResponse], T],
     ) -> T:
-        """One exchange; once more if a kept connection turns out to be closed."""
+        """One exchange, seen by whoever observes."""
         path, headers = self._sign(call, pair)
+        observer = self.observer
+        if observer is None:
+            return self._send(call, path, headers, take)
+        seen = S3Seen(method=call.method, target=path, sent=headers, sent_bytes=len(call.body))
+
+        def take_seen(
+            wire: S3Wire,
+            asked: _Call,
+            connection: http.client.HTTPConnection,
+            response: http.client.HTTPResponse,
+        ) -> T:
+            seen.note_head(response.status, {name.lower(): value for name, value in response.getheaders()})
+            return take(wire, asked, connection, response)
+
+        try:
+            result = self._send(call, path, headers, take_seen)
+        except S3Fault as fault:
+            seen.note_end(code=fault.answer.code)
+            raise
+        except BaseException as error:
+            seen.note_end(error=error)
+            raise
+        else:
+            seen.note_end()
+            return result
+        finally:
+            observer(seen)
+
+    def _send[T](
+        self,
+        call: "_Call",
+        path: str,
+        headers: dict[str, str],
+        take: Callable[["S3Wire", "_Call", http.client.HTTPConnection, http.client.HTTPResponse], T],
+    ) -> T:
+        """One exchange; once more if a kept connection turns out to be closed."""
         while True:
             connection, kept = self._connection()
             try:
@@ -264,6 +262,8 @@ class S3Wire:
         with self._lock:
             if self._idle:
                 return self._idle.pop(), True
+        if self._detour is not None:
+            return http.client.HTTPConnection(*self._detour, timeout=CONNECT_S), False
         host, _, port = self._settings.endpoint.rpartition(":")
         host, number = (host, int(port)) if host and port.isdecimal() else (self._settings.endpoint, None)
         if not self._settings.ssl:
@@ -276,8 +276,10 @@ class S3Wire:
 
     def keep(self, connection: http.client.HTTPConnection) -> None:
         """Take a connection back whose answer was read to its end."""
+        is_detoured = (connection.host, connection.port) == self._detour
         with self._lock:
-            if len(self._idle) < _IDLE_CONNECTIONS and connection.sock is not None:
+            is_welcome = len(self._idle) < _IDLE_CONNECTIONS and is_detoured == (self._detour is not None)
+            if is_welcome and connection.sock is not None:
                 self._idle.append(connection)
                 return
         connection.close()
@@ -295,7 +297,7 @@ class _Call:
 
 
 @dataclass(slots=True)
-class _Streamed:
+class Streamed:
     """An answer whose body is still to be read, and the connection it comes on."""
 
     wire: S3Wire
@@ -309,73 +311,6 @@ class _Streamed:
             self.wire.keep(self.connection)
         else:
             self.connection.close()
-
-
-class S3File(io.RawIOBase):
-    """An object being read; a cut connection is resumed where it broke, for a bounded time."""
-
-    def __init__(self, wire: S3Wire, key: str, *, offset: int, length: int | None) -> None:
-        super().__init__()
-        self._wire = wire
-        self._key = key
-        self._at = offset
-        self._end = None if length is None else offset + length
-        self._match: dict[str, str] = {}
-        self._streamed: _Streamed | None = None
-        if length != 0:
-            self._streamed = self._start()
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview, /) -> int:  # type: ignore[override]
-        """Raises: StoreDown, BlobMissing."""
-        done = 0
-        for _ in range(_CUTS):
-            if self._streamed is None or not len(buffer):
-                return 0
-            with suppress(OSError, http.client.HTTPException):
-                done = self._streamed.response.readinto(buffer)
-            if done:
-                break
-            self._streamed.end(whole=False)
-            try:
-                self._streamed = self._start()
-            except S3Fault as fault:
-                self._streamed = None
-                raise fault.as_store_error() from fault
-        else:
-            raise StoreDown(detail=f"{self._key}: cut {_CUTS} times at byte {self._at}")
-        self._at += done
-        if self._at == self._end and self._streamed is not None:
-            # Read to the end, so that the connection can be kept.
-            self._streamed.response.read()
-            self._streamed.end(whole=True)
-            self._streamed = None
-        return done
-
-    def close(self) -> None:
-        if self._streamed is not None:
-            self._streamed.end(whole=False)
-            self._streamed = None
-        super().close()
-
-    def _start(self) -> "_Streamed | None":
-        """Raises: S3Fault, StoreDown."""
-        if self._end is not None and self._at >= self._end:
-            return None
-        last = "" if self._end is None else str(self._end - 1)
-        headers = {"Range": f"bytes={self._at}-{last}", **self._match} if self._at or last else {}
-        patience_s = PART_PATIENCE_S if self._match else PATIENCE_S
-        streamed = self._wire.start_read(self._key, headers, patience_s=patience_s)
-        answered = streamed.response.headers
-        self._match = {"If-Match": answered["etag"]} if "etag" in answered else {}
-        end = self._at + int(answered["content-length"])
-        self._end = end if self._end is None else min(end, self._end)
-        if self._at == self._end:
-            streamed.end(whole=True)
-            return None
-        return streamed
 
 
 def _exchange(
@@ -416,7 +351,7 @@ def _read_whole(
     # Completing a multipart upload may say 200 at once and fail later, in the body.
     failed = response.status >= http.HTTPStatus.MULTIPLE_CHOICES or b"<Error>" in body[:200]
     answer = S3Answer(
-        status=response.status, headers=headers, body=body, code=_error_code(body) if failed else ""
+        status=response.status, headers=headers, body=body, code=error_code(body) if failed else ""
     )
     if failed:
         raise S3Fault(f"{call.method} {call.key}", answer)
@@ -425,29 +360,10 @@ def _read_whole(
 
 def _leave_body(
     wire: S3Wire, call: _Call, connection: http.client.HTTPConnection, response: http.client.HTTPResponse
-) -> _Streamed:
+) -> Streamed:
     if response.status >= http.HTTPStatus.MULTIPLE_CHOICES:
         _read_whole(wire, call, connection, response)
-    return _Streamed(wire, connection, response)
-
-
-def _error_code(body: bytes) -> str:
-    try:
-        return parse_xml(body).findtext("{*}Code") or parse_xml(body).findtext("Code") or "Unknown"
-    except ElementTree.ParseError:
-        return "Unknown"
-
-
-def parse_xml(body: bytes) -> ElementTree.Element:
-    """Raises: ParseError."""
-    return ElementTree.fromstring(body)  # noqa: S314 - the store is ours, and expat bounds entities since 2.4
-
-
-def read_time(text: str) -> float:
-    """Epoch seconds of an HTTP or an ISO 8601 date."""
-    if text[:1].isdigit():
-        return datetime.fromisoformat(text).timestamp()
-    return datetime.strptime(text, "%a, %d %b %Y %H:%M:%S %Z").replace(tzinfo=UTC).timestamp()
+    return Streamed(wire, connection, response)
 
 
 def _key_pairs(settings: S3) -> tuple[tuple[str, str], ...]:
@@ -460,45 +376,3 @@ def _key_pairs(settings: S3) -> tuple[tuple[str, str], ...]:
 
 def _sha256(body: Body) -> str:
     return hashlib.sha256(body).hexdigest()
-
-
-def list_pages(
-    wire: S3Wire,
-    query: Mapping[str, str],
-    *,
-    next_markers: Mapping[str, str],
-    key: str | None = None,
-    patience_s: float = PATIENCE_S,
-) -> Iterator[ElementTree.Element]:
-    """Every page of a listing of the bucket, or of one upload to ``key``. ``next_markers`` maps a page's field to
-    the parameter that asks for the next page.
-
-    Raises: S3Fault, StoreDown.
-    """
-    asked = dict(query)
-    while True:
-        try:
-            page = parse_xml(wire.request("GET", key, query=asked, patience_s=patience_s).body)
-        except S3Fault as fault:
-            if fault.answer.code == "NoSuchBucket":
-                return
-            raise
-        yield page
-        if page.findtext("{*}IsTruncated") != "true":
-            return
-        asked |= {name: page.findtext(f"{{*}}{field}") or "" for field, name in next_markers.items()}
-
-
-class S3Faults:
-    """``with S3Faults():`` turns what is left of S3's errors into store errors."""
-
-    __slots__ = ()
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if isinstance(exc, S3Fault):
-            raise exc.as_store_error() from exc

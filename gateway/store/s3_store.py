@@ -16,10 +16,12 @@ from gateway.settings import S3
 from gateway.store.base import BlobStat, SealedBlob, StagedUpload
 from gateway.store.disk_staging import Staging, check_staged
 from gateway.store.keys import check_digest, check_key, digest_of
-from gateway.store.s3 import PART_PATIENCE_S, PATIENCE_S, S3Fault, S3Faults, S3Wire
+from gateway.store.s3 import PART_PATIENCE_S, PATIENCE_S, S3Wire
+from gateway.store.s3_answers import S3Fault, S3Faults
 from gateway.store.s3_collect import collect
 from gateway.store.s3_multipart import Buffers, S3Multiparts
 from gateway.store.s3_parts import S3Parts, S3PartsWriter
+from gateway.store.s3_reading import S3File
 from gateway.store.s3_records import BLOBS, DIGESTS, NOT_FOUND, OBJECTS, STAGING, Named, S3Records
 from gateway.store.s3_upload import S3Writer
 
@@ -40,6 +42,11 @@ class S3Store:
         self._multiparts = S3Multiparts(self._wire, Buffers(buffer_bytes, part_bytes=settings.part_bytes))
         self._parts = S3Parts(self._multiparts, self._patient)
         self._alive = Staging(spool, reserve_bytes=0, fsync=False)
+
+    @property
+    def wire(self) -> S3Wire:
+        """The way to the bucket, for ``gateway trace``."""
+        return self._wire
 
     def create(self, staged: str, *, size_hint: int | None) -> S3Writer:
         """Begin a file. Raises: StoreDown, at once if S3 does not answer."""
@@ -219,7 +226,7 @@ class S3Store:
         yield from (staged for staged in self._records.holders(digest_of(key)) if staged != named.staged)
 
     def _read(self, staged: str, *, offset: int, length: int) -> BinaryIO:
-        raw = self._wire.read(OBJECTS + staged, offset=offset, length=length)
+        raw = S3File(self._wire, OBJECTS + staged, offset=offset, length=length)
         return cast("BinaryIO", io.BufferedReader(raw, _READ_BUFFER_BYTES))
 
     def _size_so_far(self, staged: str) -> int:
