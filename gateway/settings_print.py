@@ -47,8 +47,6 @@ def as_toml(value: object) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(as_toml(item) for item in value) + "]"
     match value:
-        case None:
-            return '""'
         case bool():
             return str(value).lower()
         case int():
@@ -56,7 +54,7 @@ def as_toml(value: object) -> str:
         case float():
             return repr(value)
         case _:
-            return json.dumps(str(value), ensure_ascii=False)
+            return json.dumps("" if value is None else str(value), ensure_ascii=False)
 
 
 def template() -> str:
