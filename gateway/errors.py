@@ -141,6 +141,76 @@ class LengthMismatch(ClientError):
     default_message = "The size that arrived is not the size that was promised."
 
 
+class BadUpload(ClientError):
+    """A resumable upload's request that cannot be read (uploads.md sections 2 and 3)."""
+
+    status = 400
+    code = "bad_upload"
+    default_message = "The upload request is malformed."
+
+
+class InconsistentLength(ClientError):
+    """What is said about an upload's length contradicts itself, or what arrived."""
+
+    status = 400
+    code = "inconsistent_length"
+    default_message = "The length that was promised contradicts what was said before, or what arrived."
+
+
+class UploadCompleted(ClientError):
+    status = 400
+    code = "upload_completed"
+    default_message = "This upload is complete: nothing can be added."
+
+
+class OffsetMismatch(ClientError):
+    """``expected`` is the true offset in bytes, ``provided`` the client's."""
+
+    status = 409
+    code = "offset_mismatch"
+    default_message = "The upload is at another offset. Ask for it (HEAD) and go on from there."
+
+    def __init__(self, *, expected: int, provided: int) -> None:
+        super().__init__(headers=(("upload-offset", str(expected)),))
+        self.expected = expected
+        self.provided = provided
+
+
+class Superseded(ClientError):
+    """A newer request for the same upload ended this one; what had arrived is kept."""
+
+    status = 409
+    code = "superseded"
+    default_message = "A newer request for this upload took over."
+    closes = True
+
+
+class UnsupportedProtocol(ClientError):
+    status = 412
+    code = "unsupported_protocol"
+    default_message = "This version of the upload protocol is not spoken here."
+
+
+class UnsupportedContent(ClientError):
+    status = 415
+    code = "unsupported_content"
+    default_message = "This content type does not belong into an upload."
+
+
+class UploadLocked(ClientError):
+    status = 423
+    code = "upload_locked"
+    default_message = "Another request for this upload is being finished. Try again in a moment."
+
+
+class ChecksumMismatch(ClientError):
+    """tus: the chunk is not what its checksum says; nothing of it was kept."""
+
+    status = 460
+    code = "checksum_mismatch"
+    default_message = "The bytes that arrived do not match their checksum. Nothing of them was kept."
+
+
 class TooManyRequests(ClientError):
     status = 429
     code = "too_many_requests"
@@ -204,9 +274,7 @@ class CoreRefused(GatewayError):
 
     code = "core_refused"
 
-    def __init__(
-        self, status: int, message: str, *, headers: tuple[tuple[str, str], ...] = ()
-    ) -> None:
+    def __init__(self, status: int, message: str, *, headers: tuple[tuple[str, str], ...] = ()) -> None:
         super().__init__(message, headers=headers)
         self.status = status
 

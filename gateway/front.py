@@ -12,11 +12,13 @@ from gateway.http.reply import Reply, redirect
 from gateway.http.route import (
     ACME_PREFIX,
     OPERATIONS_PREFIX,
+    Destination,
     ToAcme,
     ToBlob,
     ToCore,
     ToLegacyPush,
     ToOperations,
+    ToResumable,
     ToTransfer,
     ToUpload,
     ToUploadStatus,
@@ -32,6 +34,7 @@ from gateway.maintenance import (
 )
 from gateway.net.answer import HttpExchange
 from gateway.operations import Operations
+from gateway.resumable.handler import ResumableUpload
 from gateway.settings import Settings
 from gateway.settings_routes import Route, normal_path
 from gateway.upload.handler import WebUpload
@@ -54,6 +57,7 @@ class Handlers:
     transfer: Transfer
     blob: BlobDownload
     status: UploadStatus
+    resumable: ResumableUpload
     operations: Operations
     challenges: Path
     routes: tuple["RouteHandler", ...] = ()
@@ -152,7 +156,6 @@ class FrontDoor:
         return host if port in {"", "443"} else f"{host}:{port}"
 
     async def _dispatch(self, exchange: HttpExchange) -> None:
-        handlers = self._handlers
         own = self._own_route(exchange.head.path)
         if own is not None:
             exchange.route = own.route.place
@@ -160,6 +163,10 @@ class FrontDoor:
             return
         route = choose_route(exchange.head)
         exchange.route = type(route).__name__.removeprefix("To").lower()
+        await self._hand_over(exchange, route)
+
+    async def _hand_over(self, exchange: HttpExchange, route: Destination) -> None:
+        handlers = self._handlers
         match route:
             case ToCore():
                 await self._forward(exchange)
@@ -173,6 +180,8 @@ class FrontDoor:
                 await handlers.blob.handle(exchange)
             case ToUploadStatus(upload_id=upload_id):
                 await handlers.status.handle(exchange, upload_id)
+            case ToResumable():
+                await handlers.resumable.handle(exchange)
             case ToOperations(page=page):
                 await handlers.operations.handle(exchange, page)
             case ToAcme(token=token):

@@ -47,6 +47,11 @@ class ToUploadStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ToResumable:
+    """Resumable uploads: ``/uploads`` and everything below."""
+
+
+@dataclass(frozen=True, slots=True)
 class ToAcme:
     """An ACME HTTP-01 challenge."""
 
@@ -61,7 +66,15 @@ class ToOperations:
 
 
 type Destination = (
-    ToCore | ToUpload | ToTransfer | ToLegacyPush | ToBlob | ToUploadStatus | ToAcme | ToOperations
+    ToCore
+    | ToUpload
+    | ToTransfer
+    | ToLegacyPush
+    | ToBlob
+    | ToUploadStatus
+    | ToResumable
+    | ToAcme
+    | ToOperations
 )
 
 _CORE: Final = ToCore()
@@ -94,6 +107,8 @@ def _choose_by_prefix(path: str, method: str) -> Destination | None:
         return ToTransfer()
     if path.startswith(BLOB_PREFIX):
         return ToBlob()
+    if path == "/uploads" or path.startswith("/uploads/"):
+        return ToResumable()
     for prefix, make in _WITH_REST:
         if path.startswith(prefix):
             return make(path.removeprefix(prefix))

@@ -29,6 +29,11 @@ class Lane:
         self._room: asyncio.Future[None] | None = None
         self._failure: BaseException | None = None
 
+    @property
+    def is_well(self) -> bool:
+        """Whether nothing failed so far."""
+        return self._failure is None
+
     def submit(self, data: memoryview | bytes, block: Block | None) -> None:
         """Queue ``data``; ``block`` is the one that it is a slice of, if any."""
         if block is not None:

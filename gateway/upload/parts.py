@@ -1,8 +1,7 @@
 """Owns files that arrive in parts: what has arrived, the digest that grows with them, and the whole at the end.
 
 Which parts are there is written beside the data folder, so that any process can go on after a restart. The whole
-file's digest is carried along in memory while its parts come in order through one process (real clients send them
-so); otherwise the missing stretch is read back once at the end.
+file's digest: ``running.py``.
 """
 
 import asyncio
@@ -14,31 +13,19 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from gateway.contract import Ticket
 from gateway.errors import Conflict, DigestMismatch, LengthMismatch
 from gateway.net.answer import HttpExchange
 from gateway.store.base import PartsWriter
-from gateway.upload.digest import Digest
 from gateway.upload.intake import Received
 from gateway.upload.lane import Lane
+from gateway.upload.running import RunningDigests
 
 if TYPE_CHECKING:
     from gateway.upload.handler import UploadResources
-
-READ_BYTES: Final = 1024 * 1024
-RUNNING_DIGESTS: Final = 256  # uploads whose digest is carried along in one process
-
-
-@dataclass(slots=True)
-class RunningDigest:
-    """The digest of the first ``offset`` bytes of a file."""
-
-    digest: Digest
-    offset: int = 0
 
 
 class PartJournal:
@@ -96,7 +83,7 @@ class PartsIntake:
     def __init__(self, resources: "UploadResources", journal: PartJournal) -> None:
         self._resources = resources
         self._journal = journal
-        self._running: dict[str, RunningDigest] = {}
+        self._running = RunningDigests()
         self._busy: set[tuple[str, int]] = set()
         self._arrived: dict[str, int] = {}
 
@@ -124,7 +111,7 @@ class PartsIntake:
     async def _receive(
         self, exchange: HttpExchange, ticket: Ticket, offset: int, length: int, expected: tuple[str, ...]
     ) -> str:
-        running = self._take_running(ticket.id, offset)
+        running = self._running.take(ticket.id, offset)
         writer = await self._in_thread(
             lambda: self._resources.store.open_part(ticket.id, offset=offset, total_size=ticket.size)
         )
@@ -146,7 +133,7 @@ class PartsIntake:
             await self._leave(writer, lanes, kept=kept)
         if running is not None:
             running.offset = offset + length
-            self._keep_running(ticket.id, running)
+            self._running.keep(ticket.id, running)
         arrived = await self._in_thread(lambda: self._journal.add(ticket.id, ticket.part_number, length))
         self._arrived[ticket.id] = arrived
         return digest.hexdigest()
@@ -177,40 +164,20 @@ class PartsIntake:
         """The whole file, sealed, once every part is there; None before. Raises: what the store raises."""
         if self._arrived.pop(ticket.id, 0) < ticket.size:
             return None
-        running = self._running.pop(ticket.id, None) or RunningDigest(hashlib.sha256())
-        if running.offset < ticket.size:
-            await self._in_thread(lambda: self._read_back(ticket, running))
+        sha256 = await self._in_thread(
+            lambda: self._running.finish(self._resources.store, ticket.id, size=ticket.size)
+        )
         sealed = await self._in_thread(
             lambda: self._resources.store.seal_parts(ticket.id, total_size=ticket.size)
         )
-        return Received(sealed=sealed, digests={"sha256": running.digest.hexdigest()})
+        return Received(sealed=sealed, digests={"sha256": sha256})
 
     async def forget(self, ticket: Ticket) -> None:
         """Leave nothing of this upload but what was placed."""
-        self._running.pop(ticket.id, None)
+        self._running.forget(ticket.id)
         self._arrived.pop(ticket.id, None)
         await self._in_thread(lambda: self._journal.drop(ticket.id))
         await self._in_thread(lambda: self._resources.store.discard_staged(ticket.id))
-
-    def _take_running(self, upload: str, offset: int) -> RunningDigest | None:
-        if offset == 0:
-            self._running.pop(upload, None)
-            return RunningDigest(hashlib.sha256())
-        running = self._running.get(upload)
-        if running is None or running.offset != offset:
-            return None
-        return self._running.pop(upload)
-
-    def _keep_running(self, upload: str, running: RunningDigest) -> None:
-        self._running[upload] = running
-        while len(self._running) > RUNNING_DIGESTS:
-            self._running.pop(next(iter(self._running)))
-
-    def _read_back(self, ticket: Ticket, running: RunningDigest) -> None:
-        with self._resources.store.read_staged(ticket.id, offset=running.offset) as file:
-            while data := file.read(READ_BYTES):
-                running.digest.update(data)
-        running.offset = ticket.size
 
     async def _in_thread[T](self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._workers, work)

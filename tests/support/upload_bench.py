@@ -16,7 +16,9 @@ from gateway.errors import CoreDown, GatewayError
 from gateway.net.answer import HttpExchange
 from gateway.net.blocks import BlockPool
 from gateway.outbox import Outbox
-from gateway.settings import Limits
+from gateway.resumable.handler import ResumableUpload
+from gateway.resumable.resource import UploadRecords
+from gateway.settings import Limits, Server
 from gateway.upload.handler import UploadResources, WebUpload
 from gateway.upload.parts import PartJournal, PartsIntake
 from gateway.upload.progress import ProgressBoard
@@ -71,6 +73,9 @@ class UploadBench:
     store: MemoryStore
     core: ToldCore
     folder: Path
+    resumable: ResumableUpload
+    records: UploadRecords
+    resources: UploadResources
 
     @property
     def keys(self) -> list[str]:
@@ -88,9 +93,9 @@ async def _well() -> bool:
 
 @contextlib.asynccontextmanager
 async def upload_bench(
-    *, limits: Limits | None = None, core: ToldCore | None = None
+    *, limits: Limits | None = None, core: ToldCore | None = None, settings: Server | None = None
 ) -> AsyncIterator[UploadBench]:
-    """``POST /upload``, ``PUT /v2/transfers/…`` and ``POST /v1/imagefile/…`` on a free port."""
+    """``POST /upload``, ``PUT /v2/transfers/…``, ``POST /v1/imagefile/…`` and ``/uploads/`` on a free port."""
     told, store, limits = core or ToldCore(), MemoryStore(), limits or Limits()
     with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(8) as workers:
         folder = Path(name)
@@ -109,8 +114,13 @@ async def upload_bench(
         web = WebUpload(resources)
         transfer = Transfer(resources, PartsIntake(resources, PartJournal(folder / "parts")), SECRET)
 
+        records = UploadRecords(folder / "resumable", durable=False)
+        resumable = ResumableUpload(resources, records, SECRET, settings or Server())
+
         async def handle(exchange: HttpExchange) -> None:
-            if exchange.head.method == "PUT":
+            if exchange.head.path.startswith("/uploads"):
+                await resumable.handle(exchange)
+            elif exchange.head.method == "PUT":
                 await transfer.handle_put(exchange)
             elif exchange.head.path.startswith("/v1/"):
                 await transfer.handle_legacy(exchange)
@@ -121,7 +131,7 @@ async def upload_bench(
             watch = asyncio.get_running_loop().create_task(health.run())
             await health.wait_up(5)
             try:
-                yield UploadBench(server, store, told, folder)
+                yield UploadBench(server, store, told, folder, resumable, records, resources)
             finally:
                 watch.cancel()
                 await outbox.aclose()
