@@ -36,6 +36,8 @@ from gateway.net.connection import ConnectionContext
 from gateway.net.server import Server, drain, keep_deadlines, open_listener, raise_file_limit
 from gateway.operations import Operations
 from gateway.outbox import Outbox
+from gateway.resumable.handler import ResumableUpload
+from gateway.resumable.resource import UploadRecords
 from gateway.settings import Settings
 from gateway.settings_routes import Route
 from gateway.settings_source import LoadedSettings
@@ -102,6 +104,7 @@ class Gateway:
         is_shared = settings.server.workers > 1
         self.board = ProgressBoard(settings.data_dir / "run" / "progress" if is_shared else None)
         self.journal = PartJournal(settings.data_dir / "parts")
+        self.uploads = UploadRecords(settings.data_dir / "resumable", durable=settings.storage.disk.fsync)
         self.tls = _open_tls(settings)
         self.keeper = _open_keeper(settings, self.tls)
         self._trusted = Networks(settings.server.trusted_proxies)
@@ -131,6 +134,7 @@ class Gateway:
             transfer=Transfer(resources, PartsIntake(resources, self.journal), self.secret),
             blob=BlobDownload(self.store, self.secret),
             status=UploadStatus(self.outbox),
+            resumable=ResumableUpload(resources, self.uploads, self.secret, self.settings.server),
             operations=Operations(self.health, self.store, self.board, self.metrics.render),
             challenges=self.settings.data_dir / "acme" / "challenges",
             routes=tuple(self._route_handlers(resources)),
@@ -269,6 +273,7 @@ def sweep(gateway: Gateway) -> None:
     try:
         count += gateway.store.sweep(parts_older_than_s=PARTS_KEPT_S)
         count += gateway.journal.sweep(older_than=time.time() - PARTS_KEPT_S)
+        count += gateway.uploads.sweep(gateway.store.discard_staged)
         for route, store in gateway.route_stores:
             count += store.sweep(older_than_s=route.keep_hours * 3600)
     except GatewayError as exc:
