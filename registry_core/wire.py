@@ -16,7 +16,7 @@ type Json = dict[str, Any]
 
 def rfc3339(at: int) -> str:
     """A time as Go reads it."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{datetime.fromtimestamp(at, UTC).replace(tzinfo=None).isoformat()}Z"
 
 
 def _base(id_: int, created_by: str, created_at: int, updated_at: int) -> Json:

@@ -50,6 +50,15 @@ class Database:
             raise DatabaseDown(detail=str(exc.orig)) from exc
 
     @contextmanager
+    def peek(self) -> Iterator[Connection]:
+        """For one statement, which needs no transaction around it. Raises: DatabaseDown."""
+        try:
+            with self.engine.connect() as bare:
+                yield bare.execution_options(peeks=True)
+        except OperationalError as exc:
+            raise DatabaseDown(detail=str(exc.orig)) from exc
+
+    @contextmanager
     def snapshot(self) -> Iterator[Connection]:
         """One unchanging state for any number of reads. Raises: DatabaseDown."""
         level = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
@@ -106,8 +115,9 @@ def _sqlite_engine(database: Database) -> Engine:
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         # A writer takes the lock at once: one that began by reading could only fail when another came first.
-        writes = connection.get_execution_options().get("writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        options = connection.get_execution_options()
+        if "peeks" not in options:
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if "writes" in options else "BEGIN")
 
     return engine
 

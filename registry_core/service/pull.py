@@ -2,16 +2,14 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection
-
 from gateway.contract import BLOB_PREFIX, BlobLink, seal
 from gateway.errors import NotFound
 from gateway.store.keys import blob_key
-from registry_core.model import Container, Image, Place
+from registry_core.model import Image, Place
 from registry_core.names import DEFAULT_ARCH, ImageRef
 from registry_core.policy import Actor
 from registry_core.registry import Registry
-from registry_core.repo import catalog, images
+from registry_core.repo import images, lookup
 from registry_core.service import places
 
 
@@ -32,26 +30,22 @@ def find_image(
 
     An image without bytes is shown to those who may push them. Raises: NotFound, Unauthorized.
     """
-    with registry.database.read() as db:
-        place = catalog.place_by_names(db, actor, ref.entity, ref.collection, ref.container)
-        granted = places.require(registry, actor, place, "pull")
-        if place.container is None:
-            raise NotFound(f"There is no container {ref.entity}/{ref.collection}/{ref.container}.")
-        image = _image_in(db, place.container, ref, arch)
-        if image is None or not (image.uploaded or (granted.push and not uploaded_only)):
-            for_arch = f" for {arch}" if arch and not ref.sha256 else ""
-            raise NotFound(f"There is no image {ref}{for_arch}.")
-        tags = images.tag_names(db, image.id)
-    return FoundImage(place=place, image=image, tags=tuple(tags), tag=ref.tag)
+    with registry.database.peek() as db:
+        place, named = lookup.find(db, actor, ref)
+    granted = places.require(registry, actor, place, "pull")
+    if place.container is None:
+        raise NotFound(f"There is no container {ref.entity}/{ref.collection}/{ref.container}.")
+    found = _choose(named, "" if ref.sha256 else arch)
+    if found is None or not (found.image.uploaded or (granted.push and not uploaded_only)):
+        for_arch = f" for {arch}" if arch and not ref.sha256 else ""
+        raise NotFound(f"There is no image {ref}{for_arch}.")
+    return FoundImage(place=place, image=found.image, tags=found.tags, tag=ref.tag)
 
 
-def _image_in(db: Connection, container: Container, ref: ImageRef, arch: str) -> Image | None:
-    if ref.sha256:
-        return images.by_digest(db, container.id, ref.sha256)
-    found = images.by_tag(db, container.id, ref.tag)
+def _choose(named: dict[str, lookup.Named], arch: str) -> lookup.Named | None:
     if arch:
-        return found.get(arch)
-    return found.get(DEFAULT_ARCH) or next(iter(found.values()), None)
+        return named.get(arch)
+    return named.get(DEFAULT_ARCH) or next(iter(named.values()), None)
 
 
 def link_to_bytes(registry: Registry, found: FoundImage, *, counted: bool) -> str:
