@@ -226,3 +226,8 @@ def user_id_by_name(db: Connection, name: str) -> int | None:
 def container_by_name(db: Connection, collection_id: int, name: str) -> Container | None:
     found = select(containers).where(containers.c.collection_id == collection_id, containers.c.name == name)
     return one(Container, db.execute(found).first())
+
+
+def lock_entity(db: Connection, entity_id: int) -> None:
+    """Until the end of this transaction nobody else adds to the entity's bytes. (SQLite's one writer sees to it.)"""
+    db.execute(select(entities.c.id).where(entities.c.id == entity_id).with_for_update(key_share=True))

@@ -1,18 +1,20 @@
 """Owns connections and transactions: what SQLite and PostgreSQL each need to be safe and quick."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from gateway.errors import StoreError
 
 BUSY_MS: Final = 20_000  # how long a writer waits for another process (a backup, a command) to finish
+_TIMES: Final = 4
+_COLLISIONS: Final = frozenset({"40001", "40P01"})  # PostgreSQL: not serializable, deadlock
 _STORE_LOCK: Final = 0x5247_5355  # any number that nobody else uses in this database
 
 
@@ -21,6 +23,26 @@ class DatabaseDown(StoreError):
 
     code = "database_down"
     default_message = "The registry's database cannot be used right now. Try again in a moment."
+
+
+class TryAgain(StoreError):
+    """Somebody else did the same at the same moment. Doing it once more finds what they made."""
+
+    code = "try_again"
+    default_message = "Too much happened here at the same moment. Try again."
+
+
+def again[T](work: Callable[[], T]) -> T:
+    """The result of ``work``, which owns its transactions, done again when others came in between.
+
+    Raises: TryAgain after so many times, and whatever ``work`` raises.
+    """
+    for _ in range(_TIMES - 1):
+        try:
+            return work()
+        except TryAgain:
+            continue
+    return work()
 
 
 class Database:
@@ -70,13 +92,17 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction: committed at the end, rolled back by an exception. Raises: DatabaseDown."""
+        """A transaction: committed at the end, rolled back by an exception. Raises: DatabaseDown, TryAgain."""
         try:
             with self._writer, self.engine.connect() as bare:
                 connection = bare.execution_options(writes=True)
                 with connection.begin():
                     yield connection
+        except IntegrityError as exc:
+            raise TryAgain(detail=str(exc.orig)) from exc
         except OperationalError as exc:
+            if getattr(exc.orig, "sqlstate", None) in _COLLISIONS:
+                raise TryAgain(detail=str(exc.orig)) from exc
             raise DatabaseDown(detail=str(exc.orig)) from exc
 
     def share_store(self, db: Connection) -> None:

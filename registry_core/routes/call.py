@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -20,6 +20,7 @@ from starlette.routing import Route
 from gateway.errors import BadForm, BodyTooLarge, GatewayError
 from registry_core.policy import Actor
 from registry_core.registry import Registry
+from registry_core.repo.database import again
 from registry_core.service import identity, places
 
 log = logging.getLogger(__name__)
@@ -145,7 +146,8 @@ def api_route(registry: Registry, path: str, methods: Mapping[str, Endpoint]) ->
     async def answer(request: Request) -> Response:
         method = "GET" if request.method == "HEAD" and "HEAD" not in methods else request.method
         body = await read_body(request) if method not in {"GET", "HEAD"} else b""
-        return respond(await run_in_threadpool(methods[method], registry, Call(request, body)))
+        work = partial(methods[method], registry, Call(request, body))
+        return respond(await run_in_threadpool(again, work))
 
     return Route(path, answer, methods=list(methods))
 

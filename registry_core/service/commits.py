@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import IntegrityError
 
 from gateway.contract import Commit, CommittedImage, Ticket, open_ticket, parse_tag
 from gateway.errors import BadForm, BlobMissing, Conflict, DigestMismatch, LengthMismatch
@@ -49,17 +48,9 @@ def commit(registry: Registry, told: Commit) -> dict[str, Any]:
     if not told.images:
         raise BadForm("A commit names at least one image.")
     arrivals = [_look_at(registry, ticket, image) for image in told.images]
-    try:
-        with registry.database.write() as db:
-            registry.database.share_store(db)
-            answer = images.commit_answer(db, ticket.id)
-            if answer is None:
-                answer = _commit(registry, db, ticket, arrivals)
-    except IntegrityError:
-        # Another process was told the same, or made the same names, at the same moment.
-        with registry.database.write() as db:
-            registry.database.share_store(db)
-            answer = images.commit_answer(db, ticket.id) or _commit(registry, db, ticket, arrivals)
+    with registry.database.write() as db:
+        registry.database.share_store(db)
+        answer = images.commit_answer(db, ticket.id) or _commit(registry, db, ticket, arrivals)
     return _parsed(answer)
 
 
@@ -204,6 +195,7 @@ def _mark_uploaded(
 ) -> None:
     if not image.uploaded:
         # Two uploads may have been promised the same room; the second to arrive does not get it.
+        catalog.lock_entity(db, places.whole(place)[0].id)
         quota.room_for(registry, db, place.entity, place.collection, arrival.image.size)
     head = arrival.head
     images.change_image(

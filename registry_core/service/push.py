@@ -17,7 +17,7 @@ from registry_core.policy import Actor
 from registry_core.registry import Registry
 from registry_core.repo import catalog, images, journal
 from registry_core.repo.schema import images as image_table
-from registry_core.service import commits, places, quota
+from registry_core.service import commits, events, places, quota
 from registry_core.service.tickets import expiry, new_upload_id
 
 # S3 allows so many parts, and clients number them so.
@@ -82,6 +82,7 @@ def _share_bytes(registry: Registry, db: Connection, actor: Actor, place: Place,
         return image
     source = same[0][3]
     entity, collection, container = places.whole(place)
+    catalog.lock_entity(db, entity.id)
     quota.room_for(registry, db, entity, collection, source.size)
     key = blob_key(entity.name, collection.name, container.name, image.sha256)
     if not registry.store.link(sha256=image.sha256, key=key):
@@ -106,6 +107,7 @@ def _share_bytes(registry: Registry, db: Connection, actor: Actor, place: Place,
         what=what,
         detail="bytes were here already",
     )
+    events.note(registry, db, "push", collection_id=collection.id, what=what, by=actor.name, size=source.size)
     return images.by_id(db, image.id) or image
 
 
