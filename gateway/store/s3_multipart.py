@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.errors import StoreCorrupt
-from gateway.store.s3 import PART_PATIENCE_S, S3Fault, S3Wire, list_pages, parse_xml, read_time
+from gateway.store.s3 import PART_PATIENCE_S, S3Wire
+from gateway.store.s3_answers import S3Fault, parse_xml, read_time
+from gateway.store.s3_reading import list_pages
 
 MIB: Final = 1 << 20
 # Limits of AWS, and of everything that imitates it: 5 MiB to 5 GiB per part but the last, 10,000 parts, 5 TiB.

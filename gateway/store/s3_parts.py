@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 
 from gateway.errors import BlobMissing, StoreCorrupt
 from gateway.store.disk_staging import DiskPartsWriter
-from gateway.store.s3 import S3Faults
+from gateway.store.s3_answers import S3Faults
 from gateway.store.s3_multipart import LEAST_PART_BYTES, MIB, MOST_PARTS, PartSender, S3Multiparts, SentPart
 from gateway.store.s3_records import OBJECTS, STAGING, S3Records
 

@@ -18,7 +18,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.store.s3 import S3Fault, S3Wire, list_pages, read_time
+from gateway.store.s3 import S3Wire
+from gateway.store.s3_answers import S3Fault, read_time
+from gateway.store.s3_reading import list_pages
 
 OBJECTS: Final = "objects/"
 DIGESTS: Final = "digests/"

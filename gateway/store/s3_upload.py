@@ -7,7 +7,7 @@ from typing import Final
 from gateway.errors import BlobMissing, StoreError
 from gateway.store.base import SealedBlob
 from gateway.store.disk_staging import DiskWriter
-from gateway.store.s3 import S3Faults
+from gateway.store.s3_answers import S3Faults
 from gateway.store.s3_multipart import PartSender, S3Multiparts, part_bytes_at
 from gateway.store.s3_records import OBJECTS
 

@@ -9,7 +9,8 @@ import pytest
 
 from gateway.errors import BlobMissing, StoreDown, StoreFull
 from gateway.settings import S3
-from gateway.store.s3 import PATIENCE_S, S3Faults, S3Wire, read_time
+from gateway.store.s3 import PATIENCE_S, S3Wire
+from gateway.store.s3_answers import S3Faults, read_time
 from gateway.store.s3_records import S3Records
 
 type Answer = tuple[int, str]
