@@ -128,8 +128,8 @@ class Appending:
         try:
             if checks.names and failure is None and digests_differ(digests.values(), expected()):
                 failure = mismatch()
-            if checks.names and failure is not None:
-                running, is_known = before, True
+            if failure is not None and (checks.names or isinstance(failure, BodyTooLarge)):
+                running, is_known = before, bool(checks.names)
                 await self._in_thread(staged.drop)
             else:
                 await self._in_thread(staged.count)

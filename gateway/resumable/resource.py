@@ -149,7 +149,7 @@ class UploadRecords:
         try:
             data = Path(self._path(check_id(upload_id), ".json")).read_bytes()
             upload = _from_json(data)
-        except (OSError, ValueError, TypeError) as exc:
+        except (OSError, ValueError, TypeError, LookupError, AttributeError) as exc:
             raise NotFound(_GONE, detail=repr(exc)) from exc
         if upload.expires < self.clock():
             raise NotFound(_GONE, detail="expired")
