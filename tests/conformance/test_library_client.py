@@ -186,3 +186,13 @@ def test_read_only_maintenance_still_lets_pull(product: Product, sif: Path, tmp_
     assert (tmp_path / "back").read_bytes() == sif.read_bytes()
     with pytest.raises(ClientFailed, match="No pushes today"):
         client.run("push", "paul/tools/new", make_small_sif(tmp_path / "new.sif"))
+
+
+def test_a_full_quota_is_said_before_the_bytes(short_path: Path, sif: Path, tmp_path: Path) -> None:
+    with running_product(short_path, settings={"GATEWAY_REGISTRY__QUOTA_BYTES": str(MIB)}) as product:
+        client = product.library(product.new_user("quentin"))
+        client.run("push", "quentin/tools/small", sif)
+        big = make_sif(tmp_path / "big.sif", size_bytes=2 * MIB)
+        with pytest.raises(ClientFailed, match=r"(?i)quota"):
+            client.run("push", "quentin/tools/big", big)
+        assert not [path for path in product.blob_files() if _sha256(big) in path.name]
