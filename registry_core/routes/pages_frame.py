@@ -300,7 +300,12 @@ def open_site(registry: Registry) -> Site:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    templates.filters |= {"size": pages_words.size, "ago": pages_words.ago, "short": pages_words.short}
+    templates.filters |= {
+        "size": pages_words.size,
+        "ago": pages_words.ago,
+        "short": pages_words.short,
+        "brief": pages_words.brief,
+    }
     templates.globals |= {"asset": assets.url, "plural": pages_words.plural, "exact": pages_words.exact}
     return Site(registry=registry, assets=assets, templates=templates)
 

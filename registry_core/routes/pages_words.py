@@ -1,9 +1,10 @@
 """Owns how values read on pages: sizes, times, digests, counts."""
 
+import re
 from datetime import UTC, datetime
 from typing import Final
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from registry_core.service.quota import human
 
@@ -20,6 +21,7 @@ _SPANS: Final = (
     (_MINUTE_S, "minute"),
 )
 _SHORT_DIGEST: Final = 12
+_DIGEST: Final = re.compile(r"\b[0-9a-f]{64}\b")
 
 
 def size(count: int) -> Markup:
@@ -69,3 +71,11 @@ def plural(number: int, noun: str, nouns: str = "") -> str:
 def short(sha256: str) -> str:
     """The beginning of a digest: enough to compare by eye."""
     return sha256[:_SHORT_DIGEST]
+
+
+def brief(text: str) -> Markup:
+    """A text whose digests are shortened; the whole of it is in its title."""
+    shortened = _DIGEST.sub(lambda found: short(found[0]) + "…", text)
+    if shortened == text:
+        return escape(text)
+    return Markup('<span title="{}">{}</span>').format(text, shortened)

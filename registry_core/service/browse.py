@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, true
+from sqlalchemy import ColumnElement, Connection, and_, false, func, or_, select, true
 
 from gateway.errors import NotFound, StoreError
 from gateway.store.keys import blob_key
@@ -112,13 +112,13 @@ class ImageView:
 
 def home(registry: Registry, actor: Actor | None) -> HomeView:
     """One's own collections, the newest public ones, and the newest images that one may see."""
-    visible = catalog.visible_to(actor, anonymous_pull=registry.anonymous_pull)
-    # Administrators may see everything; the front page shows them what is public, like everybody.
-    public = and_(catalog.visible_to(None, anonymous_pull=registry.anonymous_pull))
+    # Administrators may see everything; here they are shown what is public or theirs, like everybody.
+    public = catalog.visible_to(None, anonymous_pull=registry.anonymous_pull or actor is not None)
+    owned = _owned_by(actor) if actor else false()
     with registry.database.read() as db:
-        own = _collection_lines(db, _owned_by(actor), limit=PAGE_ROWS) if actor else ()
+        own = _collection_lines(db, owned, limit=PAGE_ROWS) if actor else ()
         shown = _collection_lines(db, public, limit=_HOME_COLLECTIONS)
-        rows = images.places_of(db, visible, limit=RECENT)
+        rows = images.places_of(db, or_(public, owned), limit=RECENT)
         named = images.tag_names_of(db, [row[3].id for row in rows])
     recent = tuple(
         Hit(entity=e, collection=c, container=n, image=i, tags=tuple(named.get(i.id, ())))

@@ -203,3 +203,10 @@ def test_sizes_and_counts_read_well() -> None:
     assert pages_words.size(1536) == '<span title="1,536 bytes">1.5 KiB</span>'
     assert pages_words.plural(1, "image") == "1 image"
     assert pages_words.plural(2000, "entity", "entities") == "2,000 entities"
+
+
+def test_digests_are_shortened_and_still_there() -> None:
+    assert pages_words.brief("a<b") == "a&lt;b"
+    shown = pages_words.brief(f"x:sha256.{'ab' * 32}")
+    assert ">x:sha256.abababababab…<" in shown
+    assert "ab" * 32 in shown
