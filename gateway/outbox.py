@@ -117,6 +117,7 @@ class Outbox:
     def recover(self) -> int:
         """Finish the placings that a crash interrupted; before the store is swept. How many records wait. Blocks."""
         self._folder.prepare()
+        self._folder.sweep(time.time())
         names = self._folder.names()
         for name in names:
             held = self._folder.hold(name)
@@ -157,7 +158,7 @@ class Outbox:
         while True:
             if time.monotonic() - swept > RESULTS_SWEPT_EVERY_S:
                 swept = time.monotonic()
-                await asyncio.to_thread(self._folder.drop_old_results, time.time())
+                await asyncio.to_thread(self._folder.sweep, time.time())
             if self._health.is_up:
                 await self._deliver_all()
             try:

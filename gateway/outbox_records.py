@@ -97,12 +97,16 @@ class OutboxFolder:
         self._deliverer = root / "deliverer.lock"
 
     def prepare(self) -> None:
-        """Make the folders, and remove what a crash left half-written (it was never promised to anybody)."""
+        """Make the folders."""
         for folder in (self.pending, self.results, self.broken, self._claims):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def sweep(self, now: float) -> None:
+        """Remove results after a day, and at once what a crash left half-written: that was promised to nobody."""
+        self._drop_old_results(now)
         for fresh in (*self.pending.glob(".*.new"), *self.results.glob(".*.new")):
             with _locked(fresh, os.O_RDONLY, fcntl.LOCK_EX) as is_ours:
-                if is_ours and time.time() - fresh.stat().st_mtime > HALF_WRITTEN_S:
+                if is_ours and now - fresh.stat().st_mtime > HALF_WRITTEN_S:
                     fresh.unlink(missing_ok=True)
 
     def add(self, delivery: Delivery, *, request_id: str) -> HeldRecord:
@@ -163,8 +167,7 @@ class OutboxFolder:
             return None
         return value if isinstance(value, dict) else None
 
-    def drop_old_results(self, now: float) -> None:
-        """Forget results after a day."""
+    def _drop_old_results(self, now: float) -> None:
         for path in self.results.glob("*.json"):
             try:
                 if now - path.stat().st_mtime > RESULT_KEPT_S:

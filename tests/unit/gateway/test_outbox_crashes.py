@@ -154,7 +154,7 @@ def test_results_are_forgotten_after_a_day(tmp_path: Path) -> None:
     folder.prepare()
     folder.put_result("a", {"state": "refused", "status": 403, "message": "no"})
     written = next((tmp_path / "results").iterdir()).stat().st_mtime
-    folder.drop_old_results(written + 86399)
+    folder.sweep(written + 86399)
     assert folder.result("a") is not None
-    folder.drop_old_results(written + 86401)
+    folder.sweep(written + 86401)
     assert folder.result("a") is None
