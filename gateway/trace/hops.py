@@ -15,6 +15,7 @@ from gateway.trace.observers import Event, HopObserver, Sight
 
 # What S3 says when it does not believe a signature, or the clock; MinIO and Ceph say 400 for some of these.
 REFUSALS: Final = frozenset((400, 401, 403))
+_NO_CODE: Final = "Unknown"  # the answer to HEAD has no body that says one
 
 
 class PoolHop:
@@ -94,7 +95,7 @@ class S3Hop:
             "bytes_in": seen.received,
             "head_s": seen.head_s,
             "seconds": seen.seconds,
-            "error": seen.error or seen.code,
+            "error": seen.error or (seen.code if seen.code != _NO_CODE else ""),
         }
         if seen.status in REFUSALS:
             event["why"] = self._explain(seen)

@@ -8,17 +8,21 @@ import asyncio
 import logging
 import shutil
 import tempfile
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
 import h11
-from mitmproxy import ctx, http, options
-from mitmproxy.proxy.layers.http import _http1
-from mitmproxy.tools.dump import DumpMaster
 
 from gateway.trace.relay import UnixRelay
+
+with warnings.catch_warnings():  # what its parsers think of each other is not our users' concern
+    warnings.simplefilter("ignore")
+    from mitmproxy import ctx, http, options
+    from mitmproxy.proxy.layers.http import _http1
+    from mitmproxy.tools.dump import DumpMaster
 
 _START_S: Final = 20.0
 
