@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict, dataclass
@@ -21,6 +22,8 @@ from gateway.errors import CoreDown, CoreRefused, NotFound, UpstreamError, Upstr
 from gateway.http.head import Field, Fields
 from gateway.settings import Core
 
+log = logging.getLogger(__name__)
+
 # Refusals that say nothing about the commit itself: our signature or clock, or a busy core. Bytes that are stored
 # must not be thrown away for these.
 _NOT_ABOUT_THE_COMMIT: Final = frozenset({401, 408, 421, 425, 429})
@@ -28,6 +31,7 @@ _PASSED_ON: Final = ("www-authenticate", "retry-after")
 _LEAST_HTTP_ERROR: Final = 400
 _LEAST_SERVER_ERROR: Final = 500
 TELL_TIMEOUT_S: Final = 20.0
+ASK_AGAIN_S: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,15 +77,14 @@ class CoreApi:
 
         Raises: CoreRefused (with the core's own status), CoreDown, UpstreamError.
         """
-        if not await self._health.wait_up(self._health.hold_s):
-            raise CoreDown(detail="no ticket: the core is down")
-        value = await self._call(
-            TICKETS_PATH,
-            asdict(question),
-            request_id,
-            timeout_s=self._settings.head_s,
-            gives_up_when_down=True,
-        )
+        try:
+            value = await self._ask_once(question, request_id)
+        except UpstreamProtocol as exc:
+            # Most likely the core is just ending, and its connections sooner than we hear of it. A question may
+            # be asked twice; what is wrong with the core itself is wrong the second time too.
+            log.info("%s: asking the core again: %s", request_id, exc)
+            await asyncio.sleep(ASK_AGAIN_S)
+            value = await self._ask_once(question, request_id)
         token = value.get("ticket")
         if not isinstance(token, str):
             raise UpstreamProtocol(detail="the core's answer has no ticket")
@@ -89,6 +92,17 @@ class CoreApi:
             return open_ticket(self._secret, token, now=None), token
         except NotFound as exc:
             raise UpstreamProtocol(detail="the core's ticket is not signed with our secret") from exc
+
+    async def _ask_once(self, question: TicketQuestion, request_id: str) -> dict[str, Any]:
+        if not await self._health.wait_up(self._health.hold_s):
+            raise CoreDown(detail="no ticket: the core is down")
+        return await self._call(
+            TICKETS_PATH,
+            asdict(question),
+            request_id,
+            timeout_s=self._settings.head_s,
+            gives_up_when_down=True,
+        )
 
     async def tell(self, commit: Commit, *, request_id: str) -> tuple[CommittedReference, ...]:
         """The store has these bytes. Idempotent by ticket, so it may be told again after any failure.
