@@ -23,11 +23,11 @@ class PostgresServer:
     def url(self, database: str) -> str:
         return f"postgresql+psycopg://registry@/{database}?host={self.folder}"
 
-    def new_database(self, *, template: str = "template0") -> str:
+    def new_database(self) -> str:
         name = f"test_{secrets.token_hex(6)}"
         engine = create_engine(self.url("postgres"), isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
+            connection.execute(text(f"CREATE DATABASE {name}"))
         engine.dispose()
         return self.url(name)
 
@@ -45,7 +45,7 @@ def running_postgres() -> Iterator[PostgresServer]:
     """A server for the time of the block. As root it runs as nobody, for it refuses to be root."""
     binaries = find_binaries()
     user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
-    with tempfile.TemporaryDirectory(prefix="pg-", ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(prefix="pg-", dir=_memory(), ignore_cleanup_errors=True) as name:
         folder = Path(name)
         if user:
             os.chown(folder, user.pw_uid, user.pw_gid)
@@ -77,6 +77,11 @@ def running_postgres() -> Iterator[PostgresServer]:
             server.terminate()
             server.wait(timeout=30)
             shutil.rmtree(base, ignore_errors=True)
+
+
+def _memory() -> str | None:
+    """A folder in memory, if there is one: a test's database need not outlive the machine."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
 def _wait_ready(binaries: Path, folder: Path, server: subprocess.Popen[bytes]) -> None:
