@@ -139,6 +139,19 @@ def test_a_call_ends_when_the_core_goes_down_meanwhile() -> None:
         run(pool, act)
 
 
+def test_a_question_that_met_a_dying_core_is_asked_again() -> None:
+    pool = ScriptedPool(200, {"ticket": seal(SECRET, TICKET)})
+    faults: list[Exception] = [UpstreamProtocol(detail="the upstream closed without an answer")]
+
+    def fail_once() -> None:
+        if faults:
+            raise faults.pop()
+
+    pool.on_call = fail_once
+    assert ask(pool)[0] == TICKET
+    assert len(pool.calls) == 2
+
+
 @pytest.mark.parametrize(
     "value",
     [b"<html>", {"ticket": 3}, {}, [], {"ticket": "forged.token"}, {"ticket": seal(b"other", TICKET)}],
