@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, and_, func, select, true
+from sqlalchemy import Connection, case, func, select, true
 
 from gateway.errors import GatewayError
 from gateway.store.base import StagedUpload
@@ -69,21 +69,25 @@ def overview(registry: Registry) -> Overview:
 
 
 def _usage(registry: Registry, db: Connection) -> tuple[EntityUsage, ...]:
+    # What is not uploaded has no size; as a condition of the join it would make SQLite walk all images each time.
+    count = func.coalesce(func.sum(case((images.c.uploaded, 1), else_=0)), 0)
     size = func.coalesce(func.sum(images.c.size), 0)
     found = (
-        select(entities.c.name, users.c.name, entities.c.quota_bytes, func.count(images.c.id), size)
+        select(entities.c.name, users.c.name, entities.c.quota_bytes, count, size)
         .select_from(
             entities.outerjoin(users, users.c.id == entities.c.owner_id)
             .outerjoin(collections, collections.c.entity_id == entities.c.id)
             .outerjoin(containers, containers.c.collection_id == collections.c.id)
-            .outerjoin(images, and_(images.c.container_id == containers.c.id, images.c.uploaded == true()))
+            .outerjoin(images, images.c.container_id == containers.c.id)
         )
         .group_by(entities.c.id, users.c.name)
         .order_by(size.desc(), entities.c.name)
     )
     default = registry.settings.registry.quota_bytes
     return tuple(
-        EntityUsage(name=row[0], owner=row[1] or "", quota=row[2] or default, images=row[3], size=int(row[4]))
+        EntityUsage(
+            name=row[0], owner=row[1] or "", quota=row[2] or default, images=int(row[3]), size=int(row[4])
+        )
         for row in db.execute(found)
     )
 

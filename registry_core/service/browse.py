@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, false, func, or_, select, true
+from sqlalchemy import ColumnElement, Connection, and_, case, false, func, or_, select
 
 from gateway.errors import NotFound, StoreError
 from gateway.store.keys import blob_key
@@ -28,6 +28,10 @@ _HOME_COLLECTIONS: Final = 12
 _HISTORY_LINES: Final = 100
 # Header, descriptors and the small objects lie at the beginning of every image that real tools make.
 _READ_AHEAD: Final = 64 * 1024
+# Not as a condition of the join: SQLite would then walk the index of all uploaded images for every container.
+# What is not uploaded has no size yet.
+_IMAGES: Final = func.coalesce(func.sum(case((image_table.c.uploaded, 1), else_=0)), 0)
+_BYTES: Final = func.coalesce(func.sum(image_table.c.size), 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,37 +149,37 @@ def _collection_lines(
         else (collections.c.updated_at.desc(), collections.c.id.desc())
     )
     found = (
-        select(
-            *entities.c,
-            *collections.c,
-            func.count(containers.c.id.distinct()),
-            func.count(image_table.c.id),
-            func.coalesce(func.sum(image_table.c.size), 0),
-        )
-        .select_from(
-            entities.join(collections, collections.c.entity_id == entities.c.id)
-            .outerjoin(containers, containers.c.collection_id == collections.c.id)
-            .outerjoin(
-                image_table,
-                and_(image_table.c.container_id == containers.c.id, image_table.c.uploaded == true()),
-            )
-        )
+        select(*entities.c, *collections.c)
+        .join_from(entities, collections, collections.c.entity_id == entities.c.id)
         .where(condition)
-        .group_by(entities.c.id, collections.c.id)
         .order_by(*order)
         .limit(limit)
         .offset(offset)
     )
+    pairs = [(value(Entity, row), value(Collection, row, width(Entity))) for row in db.execute(found)]
+    # Counted only for those that are shown: counting all before choosing takes seconds in a large registry.
+    counts = _counts(db, [chosen.id for _entity, chosen in pairs])
     return tuple(
         CollectionLine(
-            entity=value(Entity, row),
-            collection=value(Collection, row, width(Entity)),
-            containers=int(row[-3]),
-            images=int(row[-2]),
-            size=int(row[-1]),
+            entity=entity,
+            collection=chosen,
+            containers=counts.get(chosen.id, (0, 0, 0))[0],
+            images=counts.get(chosen.id, (0, 0, 0))[1],
+            size=counts.get(chosen.id, (0, 0, 0))[2],
         )
-        for row in db.execute(found)
+        for entity, chosen in pairs
     )
+
+
+def _counts(db: Connection, ids: list[int]) -> dict[int, tuple[int, int, int]]:
+    """Containers, images and bytes of some collections."""
+    found = (
+        select(containers.c.collection_id, func.count(containers.c.id.distinct()), _IMAGES, _BYTES)
+        .select_from(containers.outerjoin(image_table, image_table.c.container_id == containers.c.id))
+        .where(containers.c.collection_id.in_(ids))
+        .group_by(containers.c.collection_id)
+    )
+    return {row[0]: (int(row[1]), int(row[2]), int(row[3])) for row in db.execute(found)}
 
 
 def list_collections(
@@ -248,13 +252,8 @@ def _container_lines(db: Connection, collection_id: int) -> tuple[ContainerLine,
     for row in db.execute(tagged):
         named.setdefault(row.container_id, []).append(row.name)
     found = (
-        select(*containers.c, func.count(image_table.c.id), func.coalesce(func.sum(image_table.c.size), 0))
-        .select_from(
-            containers.outerjoin(
-                image_table,
-                and_(image_table.c.container_id == containers.c.id, image_table.c.uploaded == true()),
-            )
-        )
+        select(*containers.c, _IMAGES, _BYTES)
+        .select_from(containers.outerjoin(image_table, image_table.c.container_id == containers.c.id))
         .where(containers.c.collection_id == collection_id)
         .group_by(containers.c.id)
         .order_by(containers.c.name)
