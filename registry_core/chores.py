@@ -1,4 +1,4 @@
-"""Owns what the running registry does by itself: counting downloads, forgetting what is over, telling webhooks."""
+"""Owns what the running registry does by itself: counting downloads, cleaning up, telling webhooks."""
 
 import logging
 import threading
@@ -7,15 +7,14 @@ from typing import Final
 
 from gateway.errors import GatewayError
 from registry_core.registry import Registry
-from registry_core.repo import accounts, hooks, images
-from registry_core.service import pull, webhooks
+from registry_core.service import cleaning, pull, webhooks
 
 log = logging.getLogger(__name__)
 
 EVERY_S: Final = 2.0
 FORGET_EVERY_S: Final = 3600
-_DAY_S: Final = 86_400
-_KEEP_COMMITS_S: Final = 30 * _DAY_S
+CLEAN_AFTER_S: Final = 600
+CLEAN_EVERY_S: Final = 86_400
 
 
 class Chores:
@@ -39,11 +38,15 @@ class Chores:
         self._threads[0].join()
 
     def _keep_house(self) -> None:
-        forget_at = 0
+        forget_at, clean_at = 0, self._registry.now + CLEAN_AFTER_S
         while not self._ended.wait(EVERY_S):
-            if self._registry.now >= forget_at:
-                self._attempt(lambda: forget(self._registry), "old rows were not removed")
-                forget_at = self._registry.now + FORGET_EVERY_S
+            now = self._registry.now
+            if now >= forget_at:
+                self._attempt(lambda: cleaning.forget(self._registry), "old rows were not removed")
+                forget_at = now + FORGET_EVERY_S
+            if now >= clean_at and self._registry.settings.storage.cleanup:
+                self._attempt(lambda: cleaning.clean(self._registry, dry_run=False), "clean-up failed")
+                clean_at = now + CLEAN_EVERY_S
             self._count()
         self._count()
 
@@ -59,17 +62,3 @@ class Chores:
             chore()
         except GatewayError as exc:
             log.warning("%s: %s", otherwise, exc)
-
-
-def forget(registry: Registry) -> int:
-    """Remove rows that are over: sessions, answers to commits, pushes whose bytes never came (returns how many)."""
-    now = registry.now
-    # A granted upload may begin until its ticket ends, and then takes its time.
-    old = now - int(registry.settings.registry.ticket_s) - _DAY_S
-    with registry.database.write() as db:
-        accounts.delete_expired(db, now)
-        images.delete_old_commits(db, before=now - _KEEP_COMMITS_S)
-        removed = images.delete_unfinished(db, before=old)
-        images.delete_old_uploads(db, before=old)
-        hooks.delete_old_deliveries(db, before=now - _KEEP_COMMITS_S)
-    return removed

@@ -4,14 +4,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.errors import BlobMissing
-from registry_core import chores
 from registry_core.model import Trashed
 from registry_core.registry import Registry
-from registry_core.repo import images, journal
+from registry_core.repo import accounts, hooks, images, journal
 
+_DAY_S: Final = 86_400
+_KEEP_COMMITS_S: Final = 30 * _DAY_S
 # Bytes without a key may be between their arrival and getting one.
 _YOUNG_S: Final = 3600
-_STALE_PARTS_S: Final = 7 * 86_400
+_STALE_PARTS_S: Final = 7 * _DAY_S
 # Few at a time, so that pushes are not held up for long.
 _BATCH: Final = 50
 _BY: Final = "(clean-up)"
@@ -42,7 +43,7 @@ def clean(registry: Registry, *, dry_run: bool) -> Cleaned:
     orphans = _orphans(registry, live)
     unfinished, swept = 0, 0
     if not dry_run:
-        unfinished = chores.forget(registry)
+        unfinished = forget(registry)
         _throw_away(registry, orphans)
         for start in range(0, len(due), _BATCH):
             _empty(registry, due[start : start + _BATCH])
@@ -107,3 +108,17 @@ def _size_of_last_keys(registry: Registry, dead: list[Trashed]) -> int:
     stored = registry.store.keys()
     staying = {key.rpartition(".")[2] for key in stored if key not in going}
     return sum({one.sha256: one.size for one in dead if one.sha256 not in staying}.values())
+
+
+def forget(registry: Registry) -> int:
+    """Remove rows that are over: sessions, answers to commits, pushes whose bytes never came (returns how many)."""
+    now = registry.now
+    # A granted upload may begin until its ticket ends, and then takes its time.
+    old = now - int(registry.settings.registry.ticket_s) - _DAY_S
+    with registry.database.write() as db:
+        accounts.delete_expired(db, now)
+        images.delete_old_commits(db, before=now - _KEEP_COMMITS_S)
+        removed = images.delete_unfinished(db, before=old)
+        images.delete_old_uploads(db, before=old)
+        hooks.delete_old_deliveries(db, before=now - _KEEP_COMMITS_S)
+    return removed
