@@ -14,6 +14,7 @@ from gateway.supervise import Child
 log = logging.getLogger(__name__)
 
 READY_S: Final = 60.0  # a large database takes its time to migrate
+LOOK_EVERY_S: Final = 1.0
 HELD: Final = "the core is stopped"
 
 
@@ -70,6 +71,30 @@ def new_core_ready(path: Path, probe: Probe) -> Callable[[], Awaitable[bool]]:
         return _inode(path) not in (0, before) and await probes_well(probe)
 
     return is_ready
+
+
+async def keep_core_name(
+    child: Child, path: Path, probe: Probe, *, look_every_s: float = LOOK_EVERY_S
+) -> None:
+    """Restart the core when somebody took its socket's name and answers no more.
+
+    A successor's core takes the name before the successor is proven. If that one fails and ends, our core is alive
+    behind a socket that nobody can find.
+    """
+    pid: int | None = None
+    ours = 0
+    while True:
+        await asyncio.sleep(look_every_s)
+        if child.pid != pid:
+            pid, ours = child.pid, 0
+        if pid is None:
+            continue
+        inode = _inode(path)
+        if ours == 0 and await probes_well(probe):
+            ours = inode
+        elif ours not in (0, inode) and not await probes_well(probe):
+            log.warning("another process took the core's socket and is gone: the core is started again")
+            await child.restart()
 
 
 def _inode(path: Path) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gateway.control import Action, Control
-from gateway.core_control import READY_S, core_actions, new_core_ready, wait_until
+from gateway.core_control import READY_S, core_actions, keep_core_name, new_core_ready, wait_until
 from gateway.core_health import Probe
 from gateway.core_upgrade import control_socket
 from gateway.handover import handover_action, is_successor, tell_ready
@@ -32,7 +32,7 @@ async def start_core(
     job = group.create_task(core.run())
     if is_successor(os.environ) and not await wait_until(is_ready, within_s=READY_S):
         raise SystemExit(1)
-    return [job]
+    return [job, group.create_task(keep_core_name(core, core_socket, probe))]
 
 
 async def wait_workers(workers: Workers) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ import pytest
 
 from gateway.contract import load_secret
 from gateway.control import Control, ask
-from gateway.core_control import HELD, core_actions, probes_well
+from gateway.core_control import HELD, core_actions, keep_core_name, probes_well
 from gateway.core_health import CoreHealth, CoreState, probe_of
 from gateway.supervise import Child, Program
 
@@ -278,5 +279,25 @@ def test_a_core_that_is_held_starts_again_when_the_holder_is_gone(tmp_path: Path
         lines.close()
         assert await house.health.wait_up(GENEROUS_S)
         control.cancel()
+
+    living_in(tmp_path, story)
+
+
+def test_a_core_whose_name_was_taken_by_somebody_who_died_is_started_again(tmp_path: Path) -> None:
+    async def story(house: House) -> None:
+        path = tmp_path / "run" / "core.sock"
+        first = house.child.pid
+        probe = probe_of(f"unix:{path}", b"s")
+        keeper = asyncio.ensure_future(keep_core_name(house.child, path, probe, look_every_s=0.05))
+        await asyncio.sleep(0.3)
+        thief = socket.socket(socket.AF_UNIX)
+        thief.bind(str(tmp_path / "thief"))
+        (tmp_path / "thief").replace(path)
+        thief.close()
+        async with asyncio.timeout(GENEROUS_S):
+            await asyncio.shield(house.health.down)
+        assert await house.health.wait_up(GENEROUS_S)
+        assert house.child.pid not in (None, first)
+        keeper.cancel()
 
     living_in(tmp_path, story)
