@@ -22,6 +22,7 @@ MOST_PART_BYTES: Final = 5 << 30
 _DOUBLE_EVERY: Final = 950
 _MARGIN: Final = 0.95  # of the parts, when the size is known: the last ones may be cut shorter
 _SENDERS: Final = 8
+_SHARES: Final = 3  # buffers of one upload: one being filled, two on their way
 _PARTS_IN_FLIGHT: Final = 3
 
 
@@ -71,8 +72,8 @@ class Buffers:
                 self._spare.clear()
 
     def fair_part_bytes(self) -> int:
-        """A part size at which every upload can fill one while another is on its way."""
-        fair = self._budget // (2 * max(1, self._uploads))
+        """A part size at which every upload can fill one while others are on their way."""
+        fair = self._budget // (_SHARES * max(1, self._uploads))
         return max(LEAST_PART_BYTES, min(self._part_bytes, fair) // MIB * MIB)
 
     def take(self, size: int, *, entitled: Callable[[], bool]) -> mmap.mmap:

@@ -147,12 +147,12 @@ from gateway.store.s3_store import S3Store
 settings = S3(endpoint={seaweed.endpoint!r}, bucket={bucket!r}, access_key={ACCESS_KEY!r}, secret_key={SECRET_KEY!r})
 store = S3Store(settings, spool=Path({str(tmp_path / "spool")!r}), buffer_bytes=12 << 20)
 writer = store.create("ab", size_hint=None)
-writer.write(bytes(20 << 20))
+writer.write(bytes(22 << 20))
 writer._sender.finish()
 os.kill(os.getpid(), 9)
 """
     subprocess.run([sys.executable, "-c", code], check=False)
-    assert [upload.size for upload in store.uploads()] == [18 * MIB]
+    assert [upload.size for upload in store.uploads()] == [20 * MIB]
     assert len(list(store._multiparts.list("objects/"))) == 1
     assert store.sweep(parts_older_than_s=3600) == 1
     assert list(store._multiparts.list("objects/")) == []

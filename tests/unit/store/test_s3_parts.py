@@ -82,7 +82,7 @@ def test_the_more_uploads_the_smaller_their_parts_but_never_below_what_s3_takes(
     for _ in range(8):
         buffers.join()
         sizes.append(buffers.fair_part_bytes() // MIB)
-    assert sizes == [12, 6, 5, 5, 5, 5, 5, 5]
+    assert sizes == [8, 5, 5, 5, 5, 5, 5, 5]
 
 
 def test_memory_is_bounded_and_waiting_ends_when_some_is_given_back() -> None:
