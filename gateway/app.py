@@ -24,13 +24,12 @@ from gateway.forward.backend import RouteBackend
 from gateway.forward.handler import ForwardHandler
 from gateway.forward.pool import UpstreamPool
 from gateway.front import FrontDoor, Handlers, RouteHandler
-from gateway.http.exchange import Peer
+from gateway.http.exchange import ClientExchange, Peer
 from gateway.http.fields import Networks, resolve_peer
 from gateway.http.head import Fields, RequestHead
 from gateway.log import log_access, set_up_logging
 from gateway.maintenance import MaintenanceAnswers, MaintenanceSwitch
 from gateway.metrics import Metrics
-from gateway.net.answer import HttpExchange
 from gateway.net.blocks import BlockPool
 from gateway.net.connection import ConnectionContext
 from gateway.net.server import Server, drain, keep_deadlines, open_listener, raise_file_limit
@@ -199,7 +198,7 @@ class Gateway:
         fields = Fields() if head is None else head.fields
         return resolve_peer(address, scheme, fields, trusted=self._trusted, admin=self._admin)
 
-    def _finished(self, exchange: HttpExchange) -> None:
+    def _finished(self, exchange: ClientExchange) -> None:
         if self.trace.is_on:
             self.trace.finished(exchange)
         self.metrics.count(exchange)

@@ -12,9 +12,9 @@ from typing import BinaryIO
 from gateway.contract import BLOB_PREFIX, BlobLink, open_link
 from gateway.errors import GatewayError, MethodNotAllowed, RangeNotSatisfiable, StoreCorrupt
 from gateway.http.byte_range import ByteRange, choose_range
+from gateway.http.exchange import ClientExchange
 from gateway.http.head import Field
 from gateway.http.reply import Reply
-from gateway.net.answer import HttpExchange
 from gateway.store.base import BlobStore
 
 
@@ -25,7 +25,7 @@ class BlobDownload:
         self._store = store
         self._secret = secret
 
-    async def handle(self, exchange: HttpExchange) -> None:
+    async def handle(self, exchange: ClientExchange) -> None:
         """Raises: NotFound (link), BlobMissing, StoreDown; with a Range header the connection is cut instead."""
         try:
             await self._answer(exchange)
@@ -36,7 +36,7 @@ class BlobDownload:
             exchange.status = error.status
             exchange.abort()
 
-    async def _answer(self, exchange: HttpExchange) -> None:
+    async def _answer(self, exchange: ClientExchange) -> None:
         head = exchange.head
         if head.method not in {"GET", "HEAD"}:
             raise MethodNotAllowed(headers=(("allow", "GET, HEAD"),))
@@ -54,7 +54,7 @@ class BlobDownload:
         await self._send(exchange, link, wanted, fields)
 
     async def _send(
-        self, exchange: HttpExchange, link: BlobLink, wanted: ByteRange | None, fields: tuple[Field, ...]
+        self, exchange: ClientExchange, link: BlobLink, wanted: ByteRange | None, fields: tuple[Field, ...]
     ) -> None:
         whole = ByteRange(0, link.size)
         part = wanted or whole

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from gateway.blob import BlobDownload
 from gateway.errors import CoreDown, NotFound
+from gateway.http.exchange import ClientExchange
 from gateway.http.head import RequestHead
 from gateway.http.reply import Reply, redirect
 from gateway.http.route import (
@@ -32,7 +33,6 @@ from gateway.maintenance import (
     refusal,
     static_api_reply,
 )
-from gateway.net.answer import HttpExchange
 from gateway.operations import Operations
 from gateway.resumable.handler import ResumableUpload
 from gateway.settings import Settings
@@ -45,7 +45,7 @@ from gateway.upload.transfer import Transfer
 class Forwarder(Protocol):
     """Answers a request with the help of something behind the gateway."""
 
-    async def handle(self, exchange: HttpExchange) -> None: ...
+    async def handle(self, exchange: ClientExchange) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +102,7 @@ class FrontDoor:
             if name
         }
 
-    async def handle(self, exchange: HttpExchange) -> None:
+    async def handle(self, exchange: ClientExchange) -> None:
         """Answer. Raises: what has a status of its own; the connection turns that into the answer."""
         head = exchange.head
         if exchange.peer.scheme == "https":
@@ -130,7 +130,7 @@ class FrontDoor:
             exchange.error = error
             await exchange.reply(self._without_core(exchange))
 
-    def _without_core(self, exchange: HttpExchange) -> Reply:
+    def _without_core(self, exchange: ClientExchange) -> Reply:
         head = exchange.head
         static = static_api_reply(head.path, self._settings) if head.method in {"GET", "HEAD"} else None
         return static or self._answers.answer(None, head, exchange.request_id)
@@ -155,7 +155,7 @@ class FrontDoor:
         port = https.rpartition(":")[2]
         return host if port in {"", "443"} else f"{host}:{port}"
 
-    async def _dispatch(self, exchange: HttpExchange) -> None:
+    async def _dispatch(self, exchange: ClientExchange) -> None:
         own = self._own_route(exchange.head.path)
         if own is not None:
             exchange.route = own.route.place
@@ -165,7 +165,7 @@ class FrontDoor:
         exchange.route = type(route).__name__.removeprefix("To").lower()
         await self._hand_over(exchange, route)
 
-    async def _hand_over(self, exchange: HttpExchange, route: Destination) -> None:
+    async def _hand_over(self, exchange: ClientExchange, route: Destination) -> None:
         handlers = self._handlers
         match route:
             case ToCore():
@@ -193,14 +193,14 @@ class FrontDoor:
         normal = normal_path(path)
         return next((own for own in self._handlers.routes if own.route.matches(normal)), None)
 
-    async def _forward(self, exchange: HttpExchange) -> None:
+    async def _forward(self, exchange: ClientExchange) -> None:
         asset = self._answers.asset(exchange.head.path)
         if asset is not None:
             await exchange.reply(asset)
             return
         await self._handlers.forward.handle(exchange)
 
-    async def _answer_challenge(self, exchange: HttpExchange, token: str) -> None:
+    async def _answer_challenge(self, exchange: ClientExchange, token: str) -> None:
         # The token becomes a file name: only what RFC 8555 section 8.3 lets it be.
         if not token or not all(c.isascii() and (c.isalnum() or c in "-_") for c in token):
             raise NotFound

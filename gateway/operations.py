@@ -8,8 +8,8 @@ from typing import Final
 
 from gateway.core_health import CoreHealth
 from gateway.errors import GatewayError, MethodNotAllowed, NotFound
+from gateway.http.exchange import ClientExchange
 from gateway.http.reply import Reply, json_reply
-from gateway.net.answer import HttpExchange
 from gateway.store.base import BlobStore
 from gateway.upload.progress import ProgressBoard, progress_id_of
 
@@ -35,7 +35,7 @@ class Operations:
         self._checked_at = float("-inf")
         self._store_problem = ""
 
-    async def handle(self, exchange: HttpExchange, page: str) -> None:
+    async def handle(self, exchange: ClientExchange, page: str) -> None:
         """Raises: NotFound, also for everybody who is no administrator; MethodNotAllowed."""
         if page == "uploads" and (progress_id := progress_id_of(exchange)):
             await self._answer_progress(exchange, progress_id)
@@ -59,7 +59,7 @@ class Operations:
                 raise NotFound
         await exchange.reply(reply)
 
-    async def _answer_progress(self, exchange: HttpExchange, progress_id: str) -> None:
+    async def _answer_progress(self, exchange: ClientExchange, progress_id: str) -> None:
         """For the page that sent the upload, under an id of its own choice; the words of nginx's progress module."""
         known = await asyncio.to_thread(self._board.find, progress_id)
         value = (

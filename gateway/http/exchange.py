@@ -1,12 +1,19 @@
-"""Owns what a handler sees of a request and its answer. ``net/connection.py`` is the one that does it."""
+"""Owns what a handler sees of a request and its answer, whatever version of HTTP brought it.
+
+``net/answer.py`` does it for HTTP/1.1, ``net/http2_answer.py`` for HTTP/2.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
+from gateway.errors import GatewayError, Superseded
 from gateway.http.head import Field, RequestHead
 from gateway.http.reply import Reply
+
+if TYPE_CHECKING:
+    from gateway.net.blocks import Block, BlockPool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +56,33 @@ class RequestBody(Protocol):
 
     async def read(self, limit: int) -> bytes:
         """The whole content. Raises: BodyTooLarge beyond ``limit`` bytes."""
+        ...
+
+
+class UploadBody(RequestBody, Protocol):
+    """The content of a request as the network has it: also by blocks, for what is too large to be handled twice."""
+
+    @property
+    def left(self) -> int | None:
+        """Bytes still to come; None when nobody said how many there are."""
+        ...
+
+    @property
+    def trailers(self) -> tuple[Field, ...]:
+        """The fields after the content, once it is complete."""
+        ...
+
+    def blocks(
+        self, pool: "BlockPool", *, keeps_cut: bool = False
+    ) -> "AsyncGenerator[tuple[Block, list[tuple[int, int]]]]":
+        """The content as it lies in reusable blocks: ``(block, ranges of content in it)``.
+
+        With ``keeps_cut`` the last block of a content that is cut comes too, before the error.
+        """
+        ...
+
+    def interrupt(self, error: Superseded) -> None:
+        """End the reading of ``blocks`` at once, wherever it waits. Raised there: ``error``."""
         ...
 
 
@@ -109,6 +143,43 @@ class Exchange(Protocol):
         self, status: int, fields: tuple[Field, ...]
     ) -> tuple[asyncio.StreamReader, "TunnelWriter"]:
         """Answer 101 (Upgrade) or 200 (never CONNECT here) and hand over the raw connection in both directions."""
+        ...
+
+
+class ClientExchange(Exchange, Protocol):
+    """An exchange with a real client, and what is told of it afterwards.
+
+    status, sent_bytes: of the answer. route: who answered. error: what went wrong. extra_fields: go with any answer.
+    """
+
+    peer: Peer
+    request_id: str
+    status: int
+    sent_bytes: int
+    route: str
+    error: GatewayError | None
+    extra_fields: tuple[Field, ...]
+
+    @property
+    def body(self) -> UploadBody: ...
+    @property
+    def has_head(self) -> bool:
+        """Whether the request's head could be read."""
+        ...
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the answer is whole, or cut for good."""
+        ...
+
+    @property
+    def started_at(self) -> float:
+        """When the head was read, by the loop's clock."""
+        ...
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds since the head was read."""
         ...
 
 

@@ -49,7 +49,7 @@ class Sized:
 
 @dataclass(frozen=True, slots=True)
 class Chunked:
-    """``Transfer-Encoding: chunked``: as many bytes as the chunks say."""
+    """``Transfer-Encoding: chunked``, or an HTTP/2 stream without a length: as many bytes as come."""
 
 
 type Framing = NoBody | Sized | Chunked
@@ -62,7 +62,8 @@ class RequestHead:
     """One request head that was proven unambiguous.
 
     target: origin-form (``/path?query``) or ``*``, ASCII without spaces, as it came.
-    minor: 1 for HTTP/1.1, 0 for HTTP/1.0.
+    minor: 1 for HTTP/1.1, 0 for HTTP/1.0; 1 for HTTP/2, which can whatever HTTP/1.1 can.
+    major: 2 for HTTP/2.
     """
 
     method: str
@@ -72,6 +73,7 @@ class RequestHead:
     minor: int = 1
     keep_alive: bool = True
     expects_continue: bool = False
+    major: int = 1
 
     @property
     def path(self) -> str:

@@ -19,7 +19,7 @@ from gateway.errors import (
     MethodNotAllowed,
     TargetTooLong,
 )
-from gateway.http.head import NO_BODY, Chunked, Fields, Framing, RequestHead, Sized
+from gateway.http.head import NO_BODY, Chunked, Fields, Framing, NoBody, RequestHead, Sized
 
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE: Final = re.compile(rb"(%s) ([\x21-\x7e]+) HTTP/1\.([01])" % _TOKEN)
@@ -44,12 +44,9 @@ def parse_head(raw: bytes, *, target_bytes: int = 8192) -> RequestHead:
     if split is None:
         raise MalformedRequest("The request head is not HTTP/1.1, or has a control character in it.")
     method, target, minor, fields = split
-    if len(target) > target_bytes:
-        raise TargetTooLong(f"The request target is longer than {target_bytes} bytes.")
-    if method == "CONNECT":
-        raise MethodNotAllowed("This is not a forward proxy.", headers=(("allow", "GET, HEAD, POST, PUT"),))
+    check_target(method, target, target_bytes=target_bytes)
     target, fields = _origin_form(method, target, fields)
-    _check_host(fields, minor)
+    check_host(fields, minor)
     return RequestHead(
         method=method,
         target=target,
@@ -57,7 +54,7 @@ def parse_head(raw: bytes, *, target_bytes: int = 8192) -> RequestHead:
         framing=_framing(fields, minor),
         minor=minor,
         keep_alive=_keeps_alive(fields, minor),
-        expects_continue=_expects_continue(fields, minor),
+        expects_continue=expects_continue(fields, minor),
     )
 
 
@@ -70,6 +67,14 @@ def _has_odd_breaks(raw: bytes) -> bool:
 def head_too_large(limit: int) -> GatewayError:
     """The refusal of a head that has not ended within ``limit`` bytes."""
     return HeadTooLarge(f"The request head is larger than {limit} bytes.")
+
+
+def check_target(method: str, target: str, *, target_bytes: int) -> None:
+    """What holds for a target in every version of HTTP. Raises: TargetTooLong, MethodNotAllowed (CONNECT)."""
+    if len(target) > target_bytes:
+        raise TargetTooLong(f"The request target is longer than {target_bytes} bytes.")
+    if method == "CONNECT":
+        raise MethodNotAllowed("This is not a forward proxy.", headers=(("allow", "GET, HEAD, POST, PUT"),))
 
 
 def _split(raw: bytes) -> tuple[str, str, int, Fields] | None:
@@ -118,7 +123,8 @@ def _origin_form(method: str, target: str, fields: Fields) -> tuple[str, Fields]
     return slash + path if slash else "/", fields
 
 
-def _check_host(fields: Fields, minor: int) -> None:
+def check_host(fields: Fields, minor: int) -> None:
+    """Exactly one Host, and a possible one. Raises: MalformedRequest."""
     hosts = fields.all("host")
     if len(hosts) > 1:
         raise MalformedRequest("The request has more than one Host field.")
@@ -140,8 +146,11 @@ def _framing(fields: Fields, minor: int) -> Framing:
         if len(codings) > 1 or codings[0].lower() != "chunked":
             raise MalformedRequest("The only transfer coding supported is 'chunked', once.")
         return Chunked()
-    if not lengths:
-        return NO_BODY
+    return sized(lengths) if lengths else NO_BODY
+
+
+def sized(lengths: list[str]) -> Sized | NoBody:
+    """The framing that the values of Content-Length make. Raises: MalformedRequest."""
     if len(lengths) > 1 or not _DIGITS.fullmatch(lengths[0]):
         raise MalformedRequest("Content-Length must be one decimal number.")
     length = int(lengths[0])
@@ -153,7 +162,8 @@ def _keeps_alive(fields: Fields, minor: int) -> bool:
     return "close" not in options if minor == 1 else "keep-alive" in options
 
 
-def _expects_continue(fields: Fields, minor: int) -> bool:
+def expects_continue(fields: Fields, minor: int) -> bool:
+    """Whether the client waits for ``100 Continue``. Raises: ExpectationFailed."""
     if not fields.has("expect"):
         return False
     if fields.get("expect").lower() != "100-continue":

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from gateway.errors import ClientGone, GatewayError
-from gateway.http.exchange import Peer
+from gateway.http.exchange import ClientExchange, Peer
 from gateway.http.head import Field, RequestHead
 from gateway.http.reply import REASONS, Reply
 from gateway.net.body import make_body
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from gateway.net.connection import Connection
 
 # Made here and nowhere else; whatever a handler or an upstream says about them is dropped.
-_OURS: Final = frozenset(
+OURS: Final = frozenset(
     ("connection", "keep-alive", "content-length", "transfer-encoding", "date", "x-request-id")
 )
-_WITHOUT_CONTENT: Final = frozenset((204, 304))
+WITHOUT_CONTENT: Final = frozenset((204, 304))
 READ_BYTES: Final = 256 * 1024
 SENDFILE_BYTES: Final = 8 * 1024 * 1024
 
@@ -148,22 +148,9 @@ class HttpExchange:
             self._left = 0
             return
         if self._connection.context.is_tls or not _is_plain_file(file):
-            await self._copy_file(file, count)
+            await copy_file(self, file, count)
         else:
             await self._sendfile(file, count)
-
-    async def _copy_file(self, file: BinaryIO, count: int) -> None:
-        # Read ahead on a worker thread: a cold disk must not hold up the other connections.
-        loop = self._connection.loop
-        left = count
-        while left:
-            ahead = loop.run_in_executor(None, file.read, min(READ_BYTES, left))
-            data = await asyncio.shield(ahead)
-            if not data:
-                self.abort()
-                raise ClientGone(detail="the blob is shorter than its size")
-            left -= len(data)
-            await self.write(data)
 
     async def _sendfile(self, file: BinaryIO, count: int) -> None:
         connection = self._connection
@@ -226,20 +213,20 @@ class HttpExchange:
 
     def _has_content(self, status: int) -> bool:
         is_head = self._head is not None and self._head.method == "HEAD"
-        return not is_head and status not in _WITHOUT_CONTENT
+        return not is_head and status not in WITHOUT_CONTENT
 
     def _make_head(self, status: int, fields: tuple[Field, ...], *, length: int | None) -> bytes:
         if self.is_started:
             raise GatewayError(detail="a second answer to one request")
         self.is_started, self.status = True, status
         lines = [f"HTTP/1.1 {status} {REASONS.get(status, 'Unknown')}"]
-        lines += [f"{name}: {value}" for name, value in fields if name not in _OURS]
+        lines += [f"{name}: {value}" for name, value in fields if name not in OURS]
         lines += [f"{name}: {value}" for name, value in self.extra_fields]
         lines.append(f"date: {self._connection.context.date.now()}")
         lines.append(f"x-request-id: {self.request_id}")
-        if status not in _WITHOUT_CONTENT and (length is not None):
+        if status not in WITHOUT_CONTENT and (length is not None):
             lines.append(f"content-length: {length}")
-        elif status not in _WITHOUT_CONTENT:
+        elif status not in WITHOUT_CONTENT:
             self._is_chunked = self._head is not None and self._head.minor == 1
             if self._is_chunked:
                 lines.append("transfer-encoding: chunked")
@@ -259,6 +246,21 @@ class HttpExchange:
         if self._connection.context.is_draining:
             return False
         return self.keeps_alive and self.body.can_be_skipped
+
+
+async def copy_file(exchange: ClientExchange, file: BinaryIO, count: int) -> None:
+    """Send ``count`` bytes of ``file`` as content. Raises: ClientGone."""
+    # Read ahead on a worker thread: a cold disk must not hold up the other connections.
+    loop = asyncio.get_running_loop()
+    left = count
+    while left:
+        ahead = loop.run_in_executor(None, file.read, min(READ_BYTES, left))
+        data = await asyncio.shield(ahead)
+        if not data:
+            exchange.abort()
+            raise ClientGone(detail="the blob is shorter than its size")
+        left -= len(data)
+        await exchange.write(data)
 
 
 class ClientTunnel:

@@ -1,8 +1,9 @@
 """Owns a request's content: its framing, its pace, and every way it can end badly."""
 
+import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
-from typing import TYPE_CHECKING, Final
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator
+from typing import Final, Protocol
 
 from gateway.errors import BodyTimeout, BodyTooLarge, ClientGone, GatewayError, MalformedRequest, Superseded
 from gateway.http.chunked import ChunkedDecoder
@@ -10,25 +11,71 @@ from gateway.http.head import Field, NoBody, RequestHead, Sized
 from gateway.net.blocks import Block, BlockPool, BlockSizer
 from gateway.settings import Limits
 
-if TYPE_CHECKING:
-    from gateway.net.connection import Connection
-
 CHUNK_BYTES: Final = 256 * 1024
 DRAIN_BYTES: Final = 256 * 1024
-CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Inflow(Protocol):
+    """Where content comes from: an HTTP/1.1 connection, or one HTTP/2 stream. ``inbox`` is what nobody has taken."""
+
+    loop: asyncio.AbstractEventLoop
+    inbox: bytearray
+
+    async def invite(self) -> None:
+        """Send ``100 Continue``. Raises: ClientGone."""
+        ...
+
+    async def receive(self) -> None:
+        """Wait until the inbox has something, or the content is over. Raises: ClientGone, BodyTimeout."""
+        ...
+
+    async def fill(self, block: Block, limit: int, body: "Body") -> None:
+        """Receive into ``block`` up to ``limit`` bytes of it, until ``body.took`` says it has enough."""
+        ...
+
+    def watch_body(self, body: "Body | None") -> None:
+        """Body deadlines count while ``body`` is being waited for."""
+        ...
+
+    def interrupt_body(self, body: "Body", error: GatewayError) -> None:
+        """Whoever waits for ``body`` gets ``error`` instead."""
+        ...
+
+
+class Unframing(Protocol):
+    """Finds the content in what arrives when its length was not told, and its end."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the end was found."""
+        ...
+
+    @property
+    def trailers(self) -> tuple[Field, ...]:
+        """The fields after the content."""
+        ...
+
+    @property
+    def consumed(self) -> int:
+        """How far the last ``feed`` came."""
+        ...
+
+    def feed(self, buffer: bytearray, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """Yield ``(from, to)`` of content within ``buffer[start:end]``. Raises: MalformedRequest."""
+        ...
 
 
 class Body:
     """The content of one request, read either as ``chunks`` or as ``blocks``, once.
 
-    left: bytes still to come for a sized body, None for a chunked one (``decoder`` knows).
+    left: bytes still to come for a sized body, None for any other (``decoder`` knows).
     """
 
     def __init__(
         self,
-        connection: "Connection",
+        connection: Inflow,
         left: int | None,
-        decoder: ChunkedDecoder | None,
+        decoder: Unframing | None,
         *,
         expects_continue: bool,
     ) -> None:
@@ -171,6 +218,8 @@ class Body:
         try:
             for start, end in self._decoder.feed(block.buffer, self._decoded, block.filled):
                 self.received += end - start
+                if self._ranges and self._ranges[-1][1] == start:
+                    start = self._ranges.pop()[0]
                 self._ranges.append((start, end))
         except MalformedRequest as exc:  # not from within a transport's callback
             self._failure = exc
@@ -185,7 +234,7 @@ class Body:
 
     async def _invite(self) -> None:
         if self._expects_continue and not self.was_invited and not self._connection.inbox:
-            await self._connection.send(CONTINUE)
+            await self._connection.invite()
         self.was_invited = True
 
     async def _wait_for(self, arrival: Awaitable[None]) -> None:
@@ -199,7 +248,7 @@ class Body:
             self._connection.watch_body(None)
 
 
-def make_body(connection: "Connection", head: RequestHead | None) -> Body:
+def make_body(connection: Inflow, head: RequestHead | None) -> Body:
     """The body that belongs to ``head``."""
     if head is None or isinstance(head.framing, NoBody):
         return Body(connection, left=0, decoder=None, expects_continue=False)

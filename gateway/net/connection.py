@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol, cast
 
 from gateway.errors import BodyTimeout, ClientGone, GatewayError, HeadTimeout
-from gateway.http.exchange import Peer
+from gateway.http.exchange import ClientExchange, Peer
 from gateway.http.head import RequestHead
-from gateway.net.answer import HttpDate, HttpExchange, RequestIds
+from gateway.net.answer import HttpDate, RequestIds
 from gateway.net.blocks import Block
 from gateway.net.body import Body
 from gateway.settings import Limits
@@ -28,12 +28,13 @@ FLUSH_S: Final = (
     0.5  # a block that fills slowly is handed on after this, so that slow clients hold none for long
 )
 WRITE_HIGH_BYTES: Final = 1024 * 1024
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 # A refused upload: how much of it is read and dropped so that the client gets to see the answer.
 LINGER_S: Final = 3.0
 LINGER_BYTES: Final = 64 * 1024 * 1024
 
 type Serve = Callable[["Connection"], Coroutine[None, None, None]]
-type Handler = Callable[[HttpExchange], Awaitable[None]]
+type Handler = Callable[[ClientExchange], Awaitable[None]]
 type PeerFinder = Callable[[str, str, RequestHead | None], Peer]
 
 
@@ -50,12 +51,26 @@ class Phase(enum.Enum):
 class Observer(Protocol):
     """Somebody who wants to see every request (``gateway trace``)."""
 
-    def begun(self, exchange: HttpExchange) -> None:
+    def begun(self, exchange: ClientExchange) -> None:
         """A head was read."""
         ...
 
-    def answering(self, exchange: HttpExchange, head: bytes) -> None:
+    def answering(self, exchange: ClientExchange, head: bytes) -> None:
         """The answer's head is about to be sent."""
+        ...
+
+
+class ClientConnection(Protocol):
+    """What a listener does with its connections, whatever they speak."""
+
+    transport: asyncio.Transport
+
+    def check(self, now: float) -> None:
+        """Enforce the deadlines."""
+        ...
+
+    def begin_drain(self) -> None:
+        """Take no further request, and close after the last answer."""
         ...
 
 
@@ -67,8 +82,9 @@ class ConnectionContext:
     find_peer: PeerFinder
     limits: Limits
     is_tls: bool
-    finished: Callable[[HttpExchange], None]
-    connections: "set[Connection]" = field(default_factory=set)
+    finished: Callable[[ClientExchange], None]
+    offers_http2: bool = False
+    connections: "set[ClientConnection]" = field(default_factory=set)
     scratch: bytearray = field(default_factory=lambda: bytearray(SCRATCH_BYTES))
     date: HttpDate = field(default_factory=HttpDate)
     request_ids: RequestIds = field(default_factory=RequestIds)
@@ -261,6 +277,10 @@ class Connection(asyncio.BufferedProtocol):
             self._block = None
         if was_cut and not body.took_enough:
             raise ClientGone
+
+    async def invite(self) -> None:
+        """Send ``100 Continue``. Raises: ClientGone."""
+        await self.send(CONTINUE)
 
     def watch_body(self, body: Body | None) -> None:
         """Body deadlines count while ``body`` is being waited for."""

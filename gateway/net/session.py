@@ -4,10 +4,11 @@ import logging
 from typing import Final
 
 from gateway.errors import ClientGone, GatewayError, MalformedRequest
+from gateway.http.exchange import ClientExchange
 from gateway.http.parse import HEAD_END, head_too_large, parse_head
 from gateway.http.reply import error_reply
 from gateway.net.answer import HttpExchange
-from gateway.net.connection import Connection, Phase
+from gateway.net.connection import Connection, ConnectionContext, Phase
 
 log = logging.getLogger("gateway.net")
 
@@ -97,34 +98,8 @@ class Session:
 
     async def _answer(self, exchange: HttpExchange) -> bool:
         """Have the request answered; True if another may follow on this connection."""
-        if self._connection.context.observer is not None:
-            self._connection.context.observer.begun(exchange)
-        try:
-            await self._connection.context.handler(exchange)
-            if not exchange.is_finished:
-                exchange.abort()
-        except ClientGone as error:
-            exchange.error = error
-            self._connection.transport.abort()
-        except GatewayError as error:
-            await self._answer_error(exchange, error)
-        except Exception as bug:
-            log.exception("bug while answering %s", exchange.request_id)
-            await self._answer_error(exchange, GatewayError(detail=repr(bug)))
-        finally:
-            self._connection.context.finished(exchange)
+        await answer(self._connection.context, exchange)
         return not self._connection.transport.is_closing() and await self._can_go_on(exchange)
-
-    async def _answer_error(self, exchange: HttpExchange, error: GatewayError) -> None:
-        exchange.error = error
-        if exchange.is_started:  # too late for a status: the cut is the message
-            exchange.abort()
-            return
-        reply = error_reply(error, request_id=exchange.request_id, as_html=exchange.head.wants_html)
-        try:
-            await exchange.reply(reply)
-        except ClientGone:
-            self._connection.transport.abort()
 
     async def _can_go_on(self, exchange: HttpExchange) -> bool:
         if self._connection.phase is Phase.TUNNEL:
@@ -146,3 +121,35 @@ class Session:
         except GatewayError:
             return False
         return True
+
+
+async def answer(context: ConnectionContext, exchange: ClientExchange) -> None:
+    """Have a request answered, whatever happens."""
+    if context.observer is not None:
+        context.observer.begun(exchange)
+    try:
+        await context.handler(exchange)
+        if not exchange.is_finished:
+            exchange.abort()
+    except ClientGone as error:
+        exchange.error = error
+        exchange.abort()
+    except GatewayError as error:
+        await _answer_error(exchange, error)
+    except Exception as bug:
+        log.exception("bug while answering %s", exchange.request_id)
+        await _answer_error(exchange, GatewayError(detail=repr(bug)))
+    finally:
+        context.finished(exchange)
+
+
+async def _answer_error(exchange: ClientExchange, error: GatewayError) -> None:
+    exchange.error = error
+    if exchange.is_started:  # too late for a status: the cut is the message
+        exchange.abort()
+        return
+    reply = error_reply(error, request_id=exchange.request_id, as_html=exchange.head.wants_html)
+    try:
+        await exchange.reply(reply)
+    except ClientGone:
+        exchange.abort()

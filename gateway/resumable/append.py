@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO, Final
 
 from gateway.errors import BlobMissing, BodyTooLarge, GatewayError, NotFound
-from gateway.net.answer import HttpExchange
+from gateway.http.exchange import ClientExchange
 from gateway.resumable.request import Checks
 from gateway.resumable.resource import Upload, UploadRecords
 from gateway.store.base import BlobStore, PartsWriter
@@ -95,7 +95,7 @@ class Appending:
 
     async def receive(
         self,
-        exchange: HttpExchange,
+        exchange: ClientExchange,
         upload: Upload,
         checks: Checks,
         *,
@@ -142,7 +142,7 @@ class Appending:
 
     def _lanes(
         self,
-        exchange: HttpExchange,
+        exchange: ClientExchange,
         staged: StagedBytes,
         running: RunningDigest | None,
         digests: Digests,
@@ -162,7 +162,7 @@ class Appending:
         return [Lane(self._resources.workers, digest), Lane(self._resources.workers, staged.write)]
 
     async def _fill(
-        self, exchange: HttpExchange, staged: StagedBytes, lanes: list[Lane], told: Told | None
+        self, exchange: ClientExchange, staged: StagedBytes, lanes: list[Lane], told: Told | None
     ) -> None:
         upload = staged.upload
         most = upload.most if upload.length is None else upload.length

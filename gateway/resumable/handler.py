@@ -18,9 +18,9 @@ from gateway.errors import (
     OffsetMismatch,
     UploadCompleted,
 )
+from gateway.http.exchange import ClientExchange
 from gateway.http.head import RequestHead
 from gateway.http.reply import Reply
-from gateway.net.answer import HttpExchange
 from gateway.resumable import ietf, tus
 from gateway.resumable.append import Appending
 from gateway.resumable.cors import METHODS, Cors
@@ -56,7 +56,7 @@ class ResumableUpload:
         self._receiving = Receiving(appending, self._holds, self._finish, records)
         self._creating = Creating(resources, records, self._receiving, self._finish, self._holds)
 
-    async def handle(self, exchange: HttpExchange) -> None:
+    async def handle(self, exchange: ClientExchange) -> None:
         """Answer. Raises: whatever the client, the core or the store can do wrong."""
         head = _as_meant(exchange.head)
         exchange.extra_fields = (*exchange.extra_fields, *self._cors.fields(head))
@@ -91,7 +91,7 @@ class ResumableUpload:
         fields = (*tus.describe(most), *ietf.describe(most), ("allow", METHODS))
         return Reply(status=204, fields=(*fields, *self._cors.preflight(head)))
 
-    async def _answer(self, exchange: HttpExchange, head: RequestHead, dialect: Dialect) -> Reply:
+    async def _answer(self, exchange: ClientExchange, head: RequestHead, dialect: Dialect) -> Reply:
         upload_id = id_of(head.path)
         if not upload_id:
             may_put = dialect.informs and head.method == "PUT"
@@ -111,7 +111,7 @@ class ResumableUpload:
             case _:
                 raise MethodNotAllowed(headers=(("allow", "DELETE, HEAD, OPTIONS, PATCH"),))
 
-    async def _look(self, exchange: HttpExchange, dialect: Dialect, upload_id: str) -> Reply:
+    async def _look(self, exchange: ClientExchange, dialect: Dialect, upload_id: str) -> Reply:
         upload = await self._load(upload_id)
         if upload.answer is None:
             # The offset is only true once nobody appends: a running request is ended, as by its successor.
@@ -124,7 +124,7 @@ class ResumableUpload:
         return dialect.looked(upload)
 
     async def _append(
-        self, exchange: HttpExchange, head: RequestHead, dialect: Dialect, upload_id: str
+        self, exchange: ClientExchange, head: RequestHead, dialect: Dialect, upload_id: str
     ) -> Reply:
         append = dialect.read_append(head)
         with self._resources.admit(exchange):
@@ -172,7 +172,7 @@ class ResumableUpload:
             raise BodyTooLarge(f"The upload can have at most {upload.most} bytes.")
         return replace(upload, length=append.length)
 
-    async def _remove(self, exchange: HttpExchange, upload_id: str) -> Reply:
+    async def _remove(self, exchange: ClientExchange, upload_id: str) -> Reply:
         async with self._holds.hold(exchange, upload_id):
             upload = await self._load(upload_id)
             await self._finish.forget(upload)

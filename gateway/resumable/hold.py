@@ -10,8 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 from gateway.errors import ClientGone, Superseded, UploadLocked
-from gateway.net.answer import HttpExchange
-from gateway.net.body import Body
+from gateway.http.exchange import ClientExchange, UploadBody
 from gateway.resumable.resource import UploadRecords
 
 TRY_EVERY_S: Final = 0.02
@@ -26,10 +25,10 @@ class Holds:
 
     def __init__(self, records: UploadRecords) -> None:
         self._records = records
-        self._reading: dict[str, Body] = {}
+        self._reading: dict[str, UploadBody] = {}
 
     @asynccontextmanager
-    async def hold(self, exchange: HttpExchange, upload_id: str) -> AsyncIterator[None]:
+    async def hold(self, exchange: ClientExchange, upload_id: str) -> AsyncIterator[None]:
         """The upload is this request's for the block. Raises: NotFound, UploadLocked, ClientGone."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + PATIENCE_S
@@ -51,7 +50,7 @@ class Holds:
             lock.release()
 
     @contextmanager
-    def reading(self, upload_id: str, body: Body) -> Iterator[None]:
+    def reading(self, upload_id: str, body: UploadBody) -> Iterator[None]:
         """While the block runs, a newcomer may end the reading of ``body``."""
         loop = asyncio.get_running_loop()
         self._reading[upload_id] = body

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from gateway.errors import BodyTooLarge, InconsistentLength
-from gateway.net.answer import HttpExchange
+from gateway.http.exchange import ClientExchange
 from gateway.resumable.append import Appending
 from gateway.resumable.finish import Finish
 from gateway.resumable.hold import Holds
@@ -23,7 +23,7 @@ class Receiving:
 
     async def receive(
         self,
-        exchange: HttpExchange,
+        exchange: ClientExchange,
         upload: Upload,
         checks: Checks,
         dialect: Dialect,

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from gateway.forward.origin import Origin
-from gateway.net.answer import HttpExchange
+from gateway.http.exchange import ClientExchange
 from gateway.net.connection import ConnectionContext
 from gateway.trace.observers import ClientObserver, Event, Sight
 
@@ -81,7 +81,7 @@ class TraceFeed:
             for listener in list(self._listeners):
                 listener.close()
 
-    def finished(self, exchange: HttpExchange) -> None:
+    def finished(self, exchange: ClientExchange) -> None:
         """A client's request is over; called only while ``is_on``."""
         self._client.finished(exchange)
 

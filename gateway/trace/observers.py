@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from gateway.errors import GatewayError
 from gateway.forward.outgoing import Body
+from gateway.http.exchange import ClientExchange
 from gateway.http.head import Field
 from gateway.log import mask_target
-from gateway.net.answer import HttpExchange
 from gateway.trace.masking import mask_fields
 
 _FORGET: Final = 10_000  # answers begun and never finished cannot be that many
@@ -39,19 +39,19 @@ class ClientObserver:
         self._wants_heads = sight.wants_heads
         self._answers: dict[str, tuple[float, bytes]] = {}
 
-    def begun(self, exchange: HttpExchange) -> None:
+    def begun(self, exchange: ClientExchange) -> None:
         """A head was read."""
         event = {"event": "request", **_request_of(exchange)}
         if self._wants_heads():
             event["request_head"] = mask_fields(exchange.head.fields)
         self._publish(event)
 
-    def answering(self, exchange: HttpExchange, head: bytes) -> None:
+    def answering(self, exchange: ClientExchange, head: bytes) -> None:
         """The answer's head is about to be sent."""
         if len(self._answers) < _FORGET:
             self._answers[exchange.request_id] = exchange.duration_s, head if self._wants_heads() else b""
 
-    def finished(self, exchange: HttpExchange) -> None:
+    def finished(self, exchange: ClientExchange) -> None:
         """The request is over, well or badly."""
         head_s, head = self._answers.pop(exchange.request_id, (None, b""))
         error = exchange.error
@@ -142,7 +142,7 @@ def read_head(head: bytes) -> tuple[str, tuple[Field, ...]]:
     return first, tuple((name.strip().lower(), value.strip()) for name, _, value in pairs)
 
 
-def _request_of(exchange: HttpExchange) -> Event:
+def _request_of(exchange: ClientExchange) -> Event:
     head = exchange.head if exchange.has_head else None
     return {
         "time": time.time(),

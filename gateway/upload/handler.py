@@ -25,9 +25,9 @@ from gateway.contract import (
 )
 from gateway.core_api import CommittedReference, CoreApi
 from gateway.errors import BadForm, BodyTooLarge, StoreFull, TooManyRequests, Unauthorized
+from gateway.http.exchange import ClientExchange
 from gateway.http.head import RequestHead
 from gateway.http.reply import Reply, json_reply, redirect
-from gateway.net.answer import HttpExchange
 from gateway.net.blocks import Block, BlockPool
 from gateway.outbox import Committed, Outbox, Pending
 from gateway.outbox_records import Delivery, Placement
@@ -57,7 +57,7 @@ class UploadResources:
     active: int = 0
 
     @contextmanager
-    def admit(self, exchange: HttpExchange) -> Iterator[None]:
+    def admit(self, exchange: ClientExchange) -> Iterator[None]:
         """A place among the uploads of this process, held for the block. Raises: TooManyRequests."""
         if self.active >= self.limits.uploads:
             raise TooManyRequests("Too many uploads are running. Try again in a minute.", retry_after_s=60)
@@ -109,7 +109,7 @@ class WebUpload:
     def __init__(self, resources: UploadResources) -> None:
         self._resources = resources
 
-    async def handle(self, exchange: HttpExchange) -> None:
+    async def handle(self, exchange: ClientExchange) -> None:
         """Raises: what a client, the core or the store can do wrong; nothing is left behind then."""
         head = exchange.head
         boundary = boundary_of(head)
@@ -143,7 +143,7 @@ class WebUpload:
         limits = self._resources.limits
         return (limits.form_fields + limits.form_files) * (limits.form_field_bytes + limits.part_header_bytes)
 
-    async def _ask(self, exchange: HttpExchange, form: Form) -> None:
+    async def _ask(self, exchange: ClientExchange, form: Form) -> None:
         if not form.first("collection"):
             raise BadForm(
                 "The collection is not known before the first file: send the field 'collection' (entity/collection)"
@@ -165,7 +165,7 @@ class WebUpload:
             request_id=exchange.request_id,
         )
 
-    async def _stream(self, exchange: HttpExchange, form: Form, boundary: bytes) -> None:
+    async def _stream(self, exchange: ClientExchange, form: Form, boundary: bytes) -> None:
         limits = self._resources.limits
         decoder = FormDecoder(
             boundary,
@@ -183,7 +183,7 @@ class WebUpload:
                         await self._take(exchange, form, event, block)
         decoder.finish()
 
-    async def _take(self, exchange: HttpExchange, form: Form, event: FormEvent, block: Block) -> None:
+    async def _take(self, exchange: ClientExchange, form: Form, event: FormEvent, block: Block) -> None:
         match event:
             case PartData(data) if form.open_field is None:
                 if form.files:
@@ -202,7 +202,7 @@ class WebUpload:
             case _:
                 pass
 
-    async def _begin_file(self, exchange: HttpExchange, form: Form, part: PartBegin, block: Block) -> None:
+    async def _begin_file(self, exchange: ClientExchange, form: Form, part: PartBegin, block: Block) -> None:
         if form.ticket is None:
             await self._ask(exchange, form)
         assert form.ticket is not None  # noqa: S101 - asked, or refused by an exception
@@ -266,7 +266,7 @@ def make_placement(ticket: Ticket, container: str, received: Received) -> Placem
     )
 
 
-def size_hint(exchange: HttpExchange, block: Block) -> int | None:
+def size_hint(exchange: ClientExchange, block: Block) -> int | None:
     """The most bytes that a file which begins within ``block`` can have; None for a chunked body."""
     return None if exchange.body.left is None else exchange.body.left + block.filled
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from gateway.contract import Ticket
 from gateway.errors import Conflict, DigestMismatch, LengthMismatch
-from gateway.net.answer import HttpExchange
+from gateway.http.exchange import ClientExchange
 from gateway.store.base import PartsWriter
 from gateway.upload.intake import Received
 from gateway.upload.lane import Lane
@@ -92,7 +92,7 @@ class PartsIntake:
         return self._resources.workers
 
     async def take(
-        self, exchange: HttpExchange, ticket: Ticket, *, offset: int, length: int, expected: tuple[str, ...]
+        self, exchange: ClientExchange, ticket: Ticket, *, offset: int, length: int, expected: tuple[str, ...]
     ) -> str:
         """Receive one part; returns its SHA-256. A part that is refused leaves the upload as it was.
 
@@ -109,7 +109,7 @@ class PartsIntake:
             self._busy.discard(key)
 
     async def _receive(
-        self, exchange: HttpExchange, ticket: Ticket, offset: int, length: int, expected: tuple[str, ...]
+        self, exchange: ClientExchange, ticket: Ticket, offset: int, length: int, expected: tuple[str, ...]
     ) -> str:
         running = self._running.take(ticket.id, offset)
         writer = await self._in_thread(
@@ -138,7 +138,7 @@ class PartsIntake:
         self._arrived[ticket.id] = arrived
         return digest.hexdigest()
 
-    async def _fill(self, exchange: HttpExchange, lanes: list[Lane], length: int) -> int:
+    async def _fill(self, exchange: ClientExchange, lanes: list[Lane], length: int) -> int:
         size = 0
         async with aclosing(exchange.body.blocks(self._resources.pool)) as blocks:
             async for block, ranges in blocks:

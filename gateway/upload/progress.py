@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs
 
-from gateway.net.answer import HttpExchange
+from gateway.http.exchange import ClientExchange
 
 PROGRESS_ID_HEADER: Final = "x-progress-id"
 _PROGRESS_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,128}")  # shorter ones could be guessed
@@ -39,15 +39,15 @@ class ProgressBoard:
     """The uploads of this process and, with ``folder``, of its fellow workers."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._running: dict[str, HttpExchange] = {}
+        self._running: dict[str, ClientExchange] = {}
         self._folder = folder
         self._file = None if folder is None else folder / f"{os.getpid()}.json"
 
-    def add(self, exchange: HttpExchange) -> None:
+    def add(self, exchange: ClientExchange) -> None:
         """An upload begins."""
         self._running[exchange.request_id] = exchange
 
-    def remove(self, exchange: HttpExchange) -> None:
+    def remove(self, exchange: ClientExchange) -> None:
         """An upload ended, however."""
         self._running.pop(exchange.request_id, None)
 
@@ -98,7 +98,7 @@ class ProgressBoard:
                 continue  # a worker that ended just now
 
 
-def progress_id_of(exchange: HttpExchange) -> str:
+def progress_id_of(exchange: ClientExchange) -> str:
     """The id that a client gave its upload: ``X-Progress-ID`` in the query or a header; "" for none."""
     query = parse_qs(exchange.head.query)
     given = (

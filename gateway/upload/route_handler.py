@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gateway.errors import BodyTooLarge, CoreDown, MethodNotAllowed, UpstreamError
+from gateway.http.exchange import ClientExchange
 from gateway.http.head import Field, RequestHead
 from gateway.http.reply import Reply
-from gateway.net.answer import HttpExchange
 from gateway.net.blocks import Block
 from gateway.settings_routes import Route
 from gateway.upload.disposition import boundary_of
@@ -28,12 +28,12 @@ from gateway.upload.route_store import RouteStore, new_name
 class Backend(Protocol):
     """The upstream of a route."""
 
-    async def ask(self, exchange: HttpExchange) -> None:
+    async def ask(self, exchange: ClientExchange) -> None:
         """A sub-request with the client's head and no body. Raises: CoreRefused, UpstreamError."""
         ...
 
     async def pass_form(
-        self, exchange: HttpExchange, *, target: str, body: bytes, fields: tuple[Field, ...]
+        self, exchange: ClientExchange, *, target: str, body: bytes, fields: tuple[Field, ...]
     ) -> int:
         """Send the form and give the client the answer; returns the backend's status, however the client fares.
 
@@ -41,7 +41,7 @@ class Backend(Protocol):
         """
         ...
 
-    async def handle(self, exchange: HttpExchange) -> None:
+    async def handle(self, exchange: ClientExchange) -> None:
         """Forward a request as it is."""
         ...
 
@@ -77,7 +77,7 @@ class RouteUpload:
             fsync=route.fsync,
         )
 
-    async def handle(self, exchange: HttpExchange) -> None:
+    async def handle(self, exchange: ClientExchange) -> None:
         """Raises: what a client, the store or the backend can do wrong."""
         head = exchange.head
         if head.method not in {"POST", "PUT"}:
@@ -102,7 +102,7 @@ class RouteUpload:
                     for intake in form.files:
                         await asyncio.shield(intake.discard())
 
-    async def _handle_other(self, exchange: HttpExchange) -> None:
+    async def _handle_other(self, exchange: ClientExchange) -> None:
         if exchange.head.method == "OPTIONS":
             await exchange.reply(Reply(status=204, fields=(("allow", "POST, PUT, OPTIONS"),)))
         elif self._route.other_methods == "forward":
@@ -115,7 +115,7 @@ class RouteUpload:
         if limit and (head.content_length or 0) > limit:
             raise BodyTooLarge(f"A form may have at most {limit} bytes here.")
 
-    async def _stream(self, exchange: HttpExchange, form: RouteForm, boundary: bytes) -> None:
+    async def _stream(self, exchange: ClientExchange, form: RouteForm, boundary: bytes) -> None:
         decoder = FormDecoder(boundary, self._plan.limits)
         started = time.monotonic()
         async with aclosing(exchange.body.blocks(self._resources.pool)) as blocks:
@@ -134,7 +134,7 @@ class RouteUpload:
         if rate and (early_s := started + form.received / rate - time.monotonic()) > 0:
             await asyncio.sleep(early_s)
 
-    async def _take(self, exchange: HttpExchange, form: RouteForm, event: FormEvent, block: Block) -> None:
+    async def _take(self, exchange: ClientExchange, form: RouteForm, event: FormEvent, block: Block) -> None:
         match event:
             case PartData(data) if form.open_name is None:
                 if form.files:
@@ -154,7 +154,7 @@ class RouteUpload:
             case _:
                 pass
 
-    def _begin_file(self, exchange: HttpExchange, form: RouteForm, part: PartBegin, block: Block) -> None:
+    def _begin_file(self, exchange: ClientExchange, form: RouteForm, part: PartBegin, block: Block) -> None:
         name = new_name()
         intake = Intake(
             self.store,
@@ -169,7 +169,7 @@ class RouteUpload:
         form.parts.append(part)
         form.names.append(name)
 
-    async def _pass_on(self, exchange: HttpExchange, form: RouteForm) -> int:
+    async def _pass_on(self, exchange: ClientExchange, form: RouteForm) -> int:
         head, peer = exchange.head, exchange.peer
         values = request_values(
             self._plan, head, client=peer.address, scheme=peer.scheme, request_id=exchange.request_id

@@ -6,9 +6,9 @@ import re
 from typing import Final
 
 from gateway.errors import CoreRefused, NotFound
+from gateway.http.exchange import ClientExchange
 from gateway.http.head import Field
 from gateway.http.reply import Reply, json_reply, redirect
-from gateway.net.answer import HttpExchange
 from gateway.outbox import Committed, Outbox, Pending, Refused
 from gateway.upload.handler import images_value
 
@@ -23,7 +23,7 @@ class UploadStatus:
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
 
-    async def handle(self, exchange: HttpExchange, upload_id: str) -> None:
+    async def handle(self, exchange: ClientExchange, upload_id: str) -> None:
         """202 while it waits, 200 with the images (a browser is led to the image), the core's refusal, or 404.
 
         Raises: NotFound, CoreRefused.

@@ -15,9 +15,9 @@ from gateway.contract import (
     open_ticket,
 )
 from gateway.errors import BadForm, DigestMismatch, LengthMismatch, NotFound, Unauthorized
+from gateway.http.exchange import ClientExchange
 from gateway.http.head import RequestHead
 from gateway.http.reply import Reply
-from gateway.net.answer import HttpExchange
 from gateway.outbox_records import Delivery
 from gateway.upload.handler import UploadResources, make_placement, smaller_limit
 from gateway.upload.intake import Intake, Received
@@ -34,7 +34,7 @@ class Transfer:
         self._parts = parts
         self._secret = secret
 
-    async def handle_put(self, exchange: HttpExchange) -> None:
+    async def handle_put(self, exchange: ClientExchange) -> None:
         """The ticket in the URL was signed by the core when it granted the push; it is the permission.
 
         Raises: NotFound (ticket), LengthMismatch, DigestMismatch, BodyTooLarge, what body, store and core raise.
@@ -50,7 +50,7 @@ class Transfer:
                 case "web":
                     raise NotFound
 
-    async def handle_legacy(self, exchange: HttpExchange) -> None:
+    async def handle_legacy(self, exchange: ClientExchange) -> None:
         """The old one-call push: the core is asked here, with the client's own credentials."""
         fields = exchange.head.fields
         if not fields.has("authorization"):
@@ -69,7 +69,7 @@ class Transfer:
             )
             await self._take_image(exchange, ticket, token)
 
-    async def _take_image(self, exchange: HttpExchange, ticket: Ticket, token: str) -> None:
+    async def _take_image(self, exchange: ClientExchange, ticket: Ticket, token: str) -> None:
         expected = _expected_digest(exchange.head, ticket.sha256)
         check_declared(exchange.head, ticket.size)
         await self._resources.require_room(exchange.head.content_length)
@@ -95,7 +95,7 @@ class Transfer:
         await self._commit(exchange, ticket, token, received)
         await exchange.reply(_stored(received.sha256))
 
-    async def _take_part(self, exchange: HttpExchange, ticket: Ticket, token: str) -> None:
+    async def _take_part(self, exchange: ClientExchange, ticket: Ticket, token: str) -> None:
         expected = _expected_digest(exchange.head, ticket.part_sha256)
         offset = (ticket.part_number - 1) * ticket.part_size
         length = min(ticket.part_size, ticket.size - offset)
@@ -112,7 +112,7 @@ class Transfer:
             await self._parts.forget(ticket)
         await exchange.reply(_stored(digest))
 
-    async def _commit(self, exchange: HttpExchange, ticket: Ticket, token: str, received: Received) -> None:
+    async def _commit(self, exchange: ClientExchange, ticket: Ticket, token: str, received: Received) -> None:
         # Pending is fine for a 200: it says that the bytes are stored, and the core learns of them before it
         # is asked anything else.
         image = CommittedImage(sha256=received.sha256, size=received.size)

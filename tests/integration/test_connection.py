@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from gateway.errors import BodyTooLarge, NotFound
+from gateway.http.exchange import ClientExchange
 from gateway.http.reply import Reply
-from gateway.net.answer import HttpExchange
 from gateway.net.blocks import BlockPool
 from gateway.settings import Limits
 from tests.support.raw_server import raw_server, run
@@ -14,13 +14,13 @@ from tests.support.raw_server import raw_server, run
 both_loops = pytest.mark.parametrize("on_uvloop", [True, False], ids=["uvloop", "asyncio"])
 
 
-async def echo(exchange: HttpExchange) -> None:
+async def echo(exchange: ClientExchange) -> None:
     body = await exchange.body.read(1 << 20)
     text = f"{exchange.head.method} {exchange.head.target} {len(body)}".encode()
     await exchange.reply(Reply(status=200, body=text))
 
 
-async def echo_by_blocks(exchange: HttpExchange) -> None:
+async def echo_by_blocks(exchange: ClientExchange) -> None:
     pool = BlockPool(8 << 20)
     content = b""
     async for block, ranges in exchange.body.blocks(pool):
@@ -147,7 +147,7 @@ def test_a_head_is_limited_exactly() -> None:
 
 
 def test_continue_is_sent_only_when_the_body_is_wanted() -> None:
-    async def refuse(exchange: HttpExchange) -> None:
+    async def refuse(exchange: ClientExchange) -> None:
         if exchange.head.path == "/no":
             raise NotFound
         await echo(exchange)
@@ -168,7 +168,7 @@ def test_continue_is_sent_only_when_the_body_is_wanted() -> None:
 
 
 def test_a_refused_upload_still_lets_the_client_read_the_answer() -> None:
-    async def refuse(exchange: HttpExchange) -> None:
+    async def refuse(exchange: ClientExchange) -> None:
         raise BodyTooLarge
 
     async def story() -> None:
@@ -186,7 +186,7 @@ def test_a_refused_upload_still_lets_the_client_read_the_answer() -> None:
 
 
 def test_a_small_rest_is_read_so_that_the_connection_is_kept() -> None:
-    async def ignore(exchange: HttpExchange) -> None:
+    async def ignore(exchange: ClientExchange) -> None:
         if exchange.head.method == "POST":
             raise NotFound
         await echo(exchange)

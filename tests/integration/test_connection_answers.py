@@ -5,21 +5,21 @@ import tempfile
 import pytest
 
 from gateway.errors import NotFound
+from gateway.http.exchange import ClientExchange
 from gateway.http.reply import Reply
-from gateway.net.answer import HttpExchange
 from gateway.net.blocks import BlockPool
 from tests.support.raw_server import raw_server, run
 
 both_loops = pytest.mark.parametrize("on_uvloop", [True, False], ids=["uvloop", "asyncio"])
 
 
-async def echo(exchange: HttpExchange) -> None:
+async def echo(exchange: ClientExchange) -> None:
     body = await exchange.body.read(1 << 20)
     text = f"{exchange.head.method} {exchange.head.target} {len(body)}".encode()
     await exchange.reply(Reply(status=200, body=text))
 
 
-async def echo_by_blocks(exchange: HttpExchange) -> None:
+async def echo_by_blocks(exchange: ClientExchange) -> None:
     pool = BlockPool(8 << 20)
     content = b""
     async for block, ranges in exchange.body.blocks(pool):
@@ -30,7 +30,7 @@ async def echo_by_blocks(exchange: HttpExchange) -> None:
 def test_a_bug_in_a_handler_is_a_500_with_an_id_and_not_the_end_of_the_process(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async def broken(exchange: HttpExchange) -> None:
+    async def broken(exchange: ClientExchange) -> None:
         raise ZeroDivisionError("oops")
 
     async def story() -> None:
@@ -47,7 +47,7 @@ def test_a_bug_in_a_handler_is_a_500_with_an_id_and_not_the_end_of_the_process(
 
 
 def test_an_answer_that_fails_half_way_is_cut_not_finished() -> None:
-    async def half(exchange: HttpExchange) -> None:
+    async def half(exchange: ClientExchange) -> None:
         await exchange.start(200, (), length=None)
         await exchange.write(b"half")
         raise NotFound
@@ -69,7 +69,7 @@ def test_a_file_is_sent_whole(on_uvloop: bool, size: int) -> None:
         file.write(b"head" + b"x" * size)
         file.flush()
 
-        async def send(exchange: HttpExchange) -> None:
+        async def send(exchange: ClientExchange) -> None:
             file.seek(4)
             await exchange.start(200, (), length=size)
             await exchange.send_file(file, size)
@@ -90,7 +90,7 @@ def test_a_file_that_is_shorter_than_said_cuts_the_connection() -> None:
         file.write(b"abc")
         file.flush()
 
-        async def send(exchange: HttpExchange) -> None:
+        async def send(exchange: ClientExchange) -> None:
             file.seek(0)
             await exchange.start(200, (), length=10)
             await exchange.send_file(file, 10)

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from gateway.errors import GatewayError
+from gateway.http.exchange import ClientExchange
 from gateway.http.reply import Reply
-from gateway.net.answer import HttpExchange
 from gateway.net.blocks import BlockPool
 from gateway.settings import Limits
 from tests.support.raw_server import raw_server, run
@@ -14,13 +14,13 @@ from tests.support.raw_server import raw_server, run
 both_loops = pytest.mark.parametrize("on_uvloop", [True, False], ids=["uvloop", "asyncio"])
 
 
-async def echo(exchange: HttpExchange) -> None:
+async def echo(exchange: ClientExchange) -> None:
     body = await exchange.body.read(1 << 20)
     text = f"{exchange.head.method} {exchange.head.target} {len(body)}".encode()
     await exchange.reply(Reply(status=200, body=text))
 
 
-async def echo_by_blocks(exchange: HttpExchange) -> None:
+async def echo_by_blocks(exchange: ClientExchange) -> None:
     pool = BlockPool(8 << 20)
     content = b""
     async for block, ranges in exchange.body.blocks(pool):
@@ -141,7 +141,7 @@ def test_many_slow_uploads_hold_no_memory_that_a_fast_one_needs() -> None:
     """All blocks that there are would be held if each slow client kept one."""
     pool = BlockPool(2 << 20)
 
-    async def count(exchange: HttpExchange) -> None:
+    async def count(exchange: ClientExchange) -> None:
         total = 0
         async for _, ranges in exchange.body.blocks(pool):
             total += sum(end - start for start, end in ranges)
@@ -170,7 +170,7 @@ def test_a_slow_body_is_handed_on_before_its_block_is_full() -> None:
     async def story() -> None:
         arrived = asyncio.Event()
 
-        async def watch(exchange: HttpExchange) -> None:
+        async def watch(exchange: ClientExchange) -> None:
             async for _ in exchange.body.blocks(BlockPool(8 << 20)):
                 arrived.set()
             await exchange.reply(Reply(status=200))

@@ -6,11 +6,10 @@ import struct
 
 import pytest
 
-from gateway.http.exchange import Peer
+from gateway.http.exchange import ClientExchange, Peer
 from gateway.http.fields import Networks
 from gateway.http.head import RequestHead
 from gateway.http.reply import Reply
-from gateway.net.answer import HttpExchange
 from gateway.net.connection import ConnectionContext
 from gateway.net.server import Server, open_listener
 from gateway.settings import Limits
@@ -26,7 +25,7 @@ V2 = (
 ASK = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
 
-async def tell_address(exchange: HttpExchange) -> None:
+async def tell_address(exchange: ClientExchange) -> None:
     await exchange.reply(Reply(status=200, body=exchange.peer.address.encode()))
 
 

@@ -6,14 +6,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
 import uvloop
 
-from gateway.http.exchange import Peer
+from gateway.http.exchange import ClientExchange, Peer
 from gateway.http.head import RequestHead
-from gateway.net.answer import HttpExchange
 from gateway.net.connection import ConnectionContext
 from gateway.net.server import Server, keep_deadlines, open_listener
 from gateway.settings import Limits
 
-type Handler = Callable[[HttpExchange], Awaitable[None]]
+type Handler = Callable[[ClientExchange], Awaitable[None]]
 
 
 def run[T](coroutine: Coroutine[None, None, T], *, on_uvloop: bool = True) -> T:
@@ -101,7 +100,7 @@ async def raw_server(
     handler: Handler,
     *,
     limits: Limits | None = None,
-    finished: Callable[[HttpExchange], None] = lambda _: None,
+    finished: Callable[[ClientExchange], None] = lambda _: None,
 ) -> AsyncIterator[RawServer]:
     """A listener on a free loopback port, ended with the block."""
     context = ConnectionContext(

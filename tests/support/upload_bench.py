@@ -13,7 +13,7 @@ from gateway.contract import Commit, Ticket, TicketQuestion, seal
 from gateway.core_api import CommittedReference, CoreApi
 from gateway.core_health import CoreHealth
 from gateway.errors import CoreDown, GatewayError
-from gateway.net.answer import HttpExchange
+from gateway.http.exchange import ClientExchange
 from gateway.net.blocks import BlockPool
 from gateway.outbox import Outbox
 from gateway.resumable.handler import ResumableUpload
@@ -117,7 +117,7 @@ async def upload_bench(
         records = UploadRecords(folder / "resumable", durable=False)
         resumable = ResumableUpload(resources, records, SECRET, settings or Server())
 
-        async def handle(exchange: HttpExchange) -> None:
+        async def handle(exchange: ClientExchange) -> None:
             if exchange.head.path.startswith("/uploads"):
                 await resumable.handle(exchange)
             elif exchange.head.method == "PUT":
