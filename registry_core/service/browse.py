@@ -229,7 +229,9 @@ def collection(registry: Registry, actor: Actor | None, entity: str, name: str) 
             raise NotFound(f"There is no collection {entity}/{name}.")
         lines = _container_lines(db, place.collection.id)
         roles = catalog.members_of(db, place.collection.id) if rights.manage else []
-        usage = quota.shown(registry, db, place.entity, place.collection) if rights.push else None
+        limited = registry.settings.registry.quota_bytes or place.entity.quota_bytes
+        shows_usage = rights.push and (limited or place.collection.quota_bytes)
+        usage = quota.shown(registry, db, place.entity, place.collection) if shows_usage else None
     return CollectionView(
         entity=place.entity,
         collection=place.collection,

@@ -110,7 +110,7 @@ class Transfer {
     const link = document.createElement("a");
     link.href = new URL(image ? image.url : data.url, location.href).pathname;
     link.textContent = image ? image.ref : "Arrived; it is listed as soon as the registry is back";
-    this.line.append(link, ` · ${durationText(tookMs / 1000)}`);
+    this.line.append(link, ` · stored in ${durationText(tookMs / 1000)}`);
     announce(`${this.file.name} is stored.`);
   }
 

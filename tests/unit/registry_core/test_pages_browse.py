@@ -166,3 +166,12 @@ def test_the_roles_that_a_form_offers_are_those_that_exist(core: Core) -> None:
     upload(core)
     shown = alice.get("/collections/alice/test")
     assert all(f"<option>{role}</option>" in shown.html for role in stewardship.ROLES)
+
+
+def test_a_quota_is_shown_to_those_who_push(new_core: OpenCore) -> None:
+    core = new_core(quota_bytes=1 << 30)
+    alice = add_person(core, "alice")
+    upload(core, bytes(1 << 20))
+    assert "1.0 MiB of 1.0 GiB used in alice" in alice.get("/collections/alice/test").text
+    assert "used in alice" not in Visitor(core).get("/collections/alice/test").text
+    assert "1.0 MiB of 1.0 GiB" in alice.get("/account").text
