@@ -7,9 +7,9 @@ from typing import Final
 
 from gateway.contract import TicketQuestion, container_name_of, parse_collection, parse_name, parse_tag
 from gateway.errors import BadForm, BadUpload, BodyTooLarge, GatewayError, Unauthorized
+from gateway.http.exchange import ClientExchange
 from gateway.http.head import RequestHead
 from gateway.http.reply import Reply
-from gateway.net.answer import HttpExchange
 from gateway.resumable.append import copy_staged
 from gateway.resumable.finish import Finish, answer_of, require_accepted
 from gateway.resumable.hold import Holds
@@ -40,7 +40,7 @@ class Creating:
         self._finish = finish
         self._holds = holds
 
-    async def create(self, exchange: HttpExchange, head: RequestHead, dialect: Dialect) -> Reply:
+    async def create(self, exchange: ClientExchange, head: RequestHead, dialect: Dialect) -> Reply:
         """Raises: Unauthorized, BadForm, BodyTooLarge, StoreFull, CoreRefused, and what the content can do wrong."""
         creation = dialect.read_creation(head)
         if not head.fields.has("authorization") and not head.fields.has("cookie"):
@@ -54,7 +54,7 @@ class Creating:
         require_accepted(upload)
         return dialect.created(upload)
 
-    async def _begin(self, exchange: HttpExchange, creation: Creation) -> Upload:
+    async def _begin(self, exchange: ClientExchange, creation: Creation) -> Upload:
         self._refuse_length(creation.length, self._resources.limits.upload_bytes)
         upload = await self._ask(exchange, creation, declared=creation.length)
         self._refuse_length(creation.length, upload.most)
@@ -66,7 +66,7 @@ class Creating:
         if length is not None and most and length > most:
             raise BodyTooLarge(f"An upload can have at most {most} bytes here.")
 
-    async def _ask(self, exchange: HttpExchange, creation: Creation, *, declared: int | None) -> Upload:
+    async def _ask(self, exchange: ClientExchange, creation: Creation, *, declared: int | None) -> Upload:
         """A new upload that the core has permitted; nobody knows of it yet."""
         target, fields = creation.target, exchange.head.fields
         if not target.collection:
@@ -106,10 +106,10 @@ class Creating:
         )
 
     async def _take(
-        self, exchange: HttpExchange, upload: Upload, creation: Creation, dialect: Dialect
+        self, exchange: ClientExchange, upload: Upload, creation: Creation, dialect: Dialect
     ) -> Upload:
         # The IETF protocol says by a word of its own that nothing more comes; in tus the length says it.
-        made = replace(upload, is_closed=not dialect.informs)
+        made = replace(upload, is_closed=dialect.length_closes)
         upload = await self._in_thread(lambda: self._records.create(made))
         async with self._holds.hold(exchange, upload.id):
             try:
@@ -127,7 +127,7 @@ class Creating:
                     await self._finish.forget(upload)
                 raise
 
-    async def _join(self, exchange: HttpExchange, creation: Creation) -> Upload:
+    async def _join(self, exchange: ClientExchange, creation: Creation) -> Upload:
         """A final upload: its parts are copied one behind the other, then it is committed."""
         parts = [await self._part(part) for part in creation.parts]
         total = sum(part.offset for part in parts)

@@ -37,7 +37,8 @@ from gateway.resumable.resource import KEPT_S, LARGEST_BYTES, Upload
 from gateway.resumable.structured import read_boolean, read_dictionary, read_integer
 
 VERSION_FIELD: Final = "upload-draft-interop-version"
-VERSIONS: Final = (8, 6)
+TUS_JS_VERSION: Final = 6
+VERSIONS: Final = (8, TUS_JS_VERSION)
 CONTENT_TYPE: Final = "application/partial-upload"
 # RFC 9530: what to verify; other algorithms are somebody else's.
 DIGESTS: Final = {"sha-256": ("sha256", 32), "sha-512": ("sha512", 64)}
@@ -70,6 +71,8 @@ class Ietf:
 
     def __init__(self, version: int | None) -> None:
         self.version = version
+        # tus-js-client 4.3.1, the one that speaks 6, never says ?1 for a file that it sends in chunks.
+        self.length_closes = version == TUS_JS_VERSION
         self.fields: tuple[Field, ...] = () if version is None else ((VERSION_FIELD, str(version)),)
 
     def read_creation(self, head: RequestHead) -> Creation:
@@ -189,7 +192,7 @@ def _problem(error: GatewayError) -> tuple[str, dict[str, int]]:
 
 
 def _limits(most: int, age_s: float, version: int | None) -> str:
-    age = "expires" if version == VERSIONS[-1] else "max-age"
+    age = "expires" if version == TUS_JS_VERSION else "max-age"
     return f"max-size={most}, {age}={int(age_s)}"
 
 

@@ -80,6 +80,11 @@ class Dialect(Protocol):
         ...
 
     @property
+    def length_closes(self) -> bool:
+        """Whether an upload is complete as soon as its length is reached, without a word for it."""
+        ...
+
+    @property
     def fields(self) -> tuple[Field, ...]:
         """What stands in every answer."""
         ...

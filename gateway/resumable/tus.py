@@ -72,6 +72,7 @@ class Tus:
     """The dialect."""
 
     informs = False
+    length_closes = True
     fields: tuple[Field, ...] = (("tus-resumable", VERSION),)
 
     def read_creation(self, head: RequestHead) -> Creation:
