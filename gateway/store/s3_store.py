@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
-from gateway.errors import BlobMissing, NotFound, StoreDown
+from gateway.errors import BlobMissing, NotFound, StoreDown, StoreError
 from gateway.settings import S3
 from gateway.store.base import BlobStat, SealedBlob, StagedUpload
 from gateway.store.disk_staging import Staging, check_staged
@@ -80,10 +80,13 @@ class S3Store:
         return SealedBlob(staged=staged, size=total_size)
 
     def discard_staged(self, staged: str) -> None:
-        """Remove an upload in progress, if it is there. What was placed stays."""
-        with S3Faults():
-            if self._alive.has(staged) or any(True for _ in self._records.list(f"{STAGING}{staged}/")):
-                self._remove(staged)
+        """Remove an upload in progress, if it is there. What was placed stays; what S3 keeps now is swept later."""
+        try:
+            with S3Faults():
+                if self._alive.has(staged) or any(True for _ in self._records.list(f"{STAGING}{staged}/")):
+                    self._remove(staged)
+        except (StoreError, BlobMissing):
+            self._alive.let_go(staged)
 
     def place(self, sealed: SealedBlob, *, sha256: str, key: str) -> bool:
         """Point the digest at the object, and the key too; whether the key is new. No byte of the image moves.

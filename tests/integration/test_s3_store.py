@@ -196,6 +196,20 @@ def test_parts_of_a_push_may_come_in_any_order_and_twice(store: S3Store) -> None
     assert read(store, key) == data
 
 
+def test_what_is_sent_again_otherwise_takes_the_place_of_what_was_kept(store: S3Store) -> None:
+    data = some_bytes(22 * MIB + 5)
+    other = store.open_part("ab", offset=0, total_size=len(data))
+    other.write(some_bytes(13 * MIB))
+    other.close(keep=True)
+    for start, end in ((0, 7 * MIB), (7 * MIB, len(data))):
+        part = store.open_part("ab", offset=start, total_size=len(data))
+        part.write(memoryview(data)[start:end])
+        part.close(keep=True)
+    key = key_of(data)
+    store.place(store.seal_parts("ab", total_size=len(data)), sha256=key[-64:], key=key)
+    assert read(store, key) == data
+
+
 def test_a_part_that_was_not_kept_is_missed(store: S3Store) -> None:
     data = some_bytes(16 * MIB)
     for start, keep in ((0, True), (8 * MIB, False)):
@@ -265,6 +279,7 @@ def test_a_server_that_is_down_is_said_at_once_and_does_not_stop_a_start(
     ):
         with pytest.raises(StoreDown):
             call()
+    store.discard_staged("ab")
     assert list(store.uploads()) == []
 
 

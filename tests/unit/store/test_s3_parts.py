@@ -49,11 +49,11 @@ def test_pieces_by_position_have_numbers_of_their_own(total: int, share: float) 
     assert number_at(start + least, total) > number_at(start, total)
 
 
-def test_pieces_are_put_in_order_and_the_longer_of_two_counts() -> None:
-    small = Piece(start=0, size=3)
+def test_pieces_are_put_in_order_and_what_another_covers_is_left_out() -> None:
     whole = Piece(start=0, size=10, number=1, etag="a")
+    covered = Piece(start=4, size=3)
     after = Piece(start=10, size=5, number=2, etag="b")
-    assert _chain([after, small, whole], 15) == [whole, after]
+    assert _chain([after, covered, whole], 15) == [whole, after]
 
 
 @pytest.mark.parametrize(
