@@ -57,15 +57,18 @@ class Control:
     def __init__(self, path: Path, actions: Mapping[str, Action]) -> None:
         self._path = path
         self._actions = actions
+        self._listener: socket.socket | None = None
 
     async def run(self) -> None:
-        """Serve until cancelled. An older gateway's socket gives way at once, and is not missed by it."""
-        listener = self._bind()
-        server = await asyncio.start_unix_server(self._serve, sock=listener)
+        """Serve until cancelled."""
+        if self._listener is None:
+            self.bind()
+        server = await asyncio.start_unix_server(self._serve, sock=self._listener)
         async with server:
             await server.serve_forever()
 
-    def _bind(self) -> socket.socket:
+    def bind(self) -> None:
+        """Take the name: an older gateway's socket gives way at once, and is not missed by it."""
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         fresh = self._path.with_name(f".{secrets.token_hex(4)}.sock")
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -73,7 +76,7 @@ class Control:
         fresh.chmod(0o600)
         listener.listen()
         fresh.replace(self._path)
-        return listener
+        self._listener = listener
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         session = Session(reader, writer)

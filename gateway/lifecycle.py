@@ -57,7 +57,10 @@ def make_control(
     probe: Probe,
     ended: asyncio.Future[None],
 ) -> Control:
-    """What the ``gateway`` command may ask of this process. ``ended`` is what makes it drain and go."""
+    """What the ``gateway`` command may ask of this process. ``ended`` is what makes it drain and go.
+
+    From here on the commands come to this process, so it is made when everything else is ready.
+    """
 
     def give_way() -> None:
         if not ended.done():
@@ -68,4 +71,6 @@ def make_control(
     }
     if core is not None:
         actions |= core_actions(core, settings.core_socket, probe)
-    return Control(control_socket(settings), actions)
+    control = Control(control_socket(settings), actions)
+    control.bind()
+    return control

@@ -45,15 +45,15 @@ async def serve(folder: Path) -> None:
     )
     # A copy of the descriptor: closing a server must not close what is handed over later.
     server = await asyncio.start_server(answer, sock=sockets["http"].dup())
-    control = asyncio.ensure_future(Control(folder / "control.sock", {"upgrade": action}).run())
-    while not (folder / "control.sock").exists():
-        await asyncio.sleep(0.01)
+    control = Control(folder / "control.sock", {"upgrade": action})
+    control.bind()
+    job = asyncio.ensure_future(control.run())
     (folder / "pid").write_text(str(os.getpid()))
     tell_ready(os.environ)
     await ended.wait()
     server.close()
-    await asyncio.sleep(0.2)  # the requests that were accepted
-    control.cancel()
+    await server.wait_closed()  # the requests that were accepted
+    job.cancel()
 
 
 if __name__ == "__main__":
