@@ -1,4 +1,4 @@
-"""Owns the two Linux calls that Python lacks, and what an ``OSError`` of the disk store means to a client."""
+"""Owns the Linux calls that Python lacks, and what an ``OSError`` of the disk store means to a client."""
 
 import ctypes
 import errno
@@ -10,6 +10,7 @@ from typing import Any, Final
 from gateway.errors import StoreDown, StoreFull
 
 _KEEP_SIZE: Final = 1  # linux/falloc.h FALLOC_FL_KEEP_SIZE: the size goes on telling how much has arrived
+_TMPFS_MAGIC: Final = 0x01021994  # linux/magic.h
 _START_WRITEBACK: Final = 2  # linux/fs.h SYNC_FILE_RANGE_WRITE: begin, do not wait
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 # File systems without it (NFS 3, old ZFS), sandboxes without it, and offsets that a C library cannot say.
@@ -56,7 +57,7 @@ def reserve(fd: int, size: int) -> bool:
     """
     # The plain name takes a 32-bit offset on 32-bit glibc; musl dropped the other one.
     fallocate = _call("fallocate64", "fallocate")
-    if fallocate is None or size <= 0:
+    if fallocate is None or size <= 0 or _is_tmpfs(fd):
         return False
     if fallocate(fd, _KEEP_SIZE, ctypes.c_int64(0), ctypes.c_int64(size)) == 0:
         return True
@@ -64,6 +65,17 @@ def reserve(fd: int, size: int) -> bool:
     if code in _UNSUPPORTED:
         return False
     raise OSError(code, "cannot reserve disk space")
+
+
+def _is_tmpfs(fd: int) -> bool:
+    """Whether the file lies in memory, where reserving means filling with zeros: a quarter second for each GiB."""
+    fstatfs = _call("fstatfs64", "fstatfs")
+    facts = ctypes.create_string_buffer(256)  # struct statfs begins with f_type, a long
+    return fstatfs is not None and fstatfs(fd, facts) == 0 and _long_at_start(facts) == _TMPFS_MAGIC
+
+
+def _long_at_start(facts: ctypes.Array[ctypes.c_char]) -> int:
+    return ctypes.c_long.from_buffer(facts).value
 
 
 def start_writeback(fd: int, offset: int, length: int) -> None:
