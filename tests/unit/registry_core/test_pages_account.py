@@ -223,3 +223,27 @@ def test_one_address_cannot_make_accounts_by_the_thousand(new_core: OpenCore) ->
     assert sign_up("mallory", "203.0.113.9") == 429
     assert sign_up("mallory", "203.0.113.10") == 303
     Visitor(core, address="203.0.113.9").sign_in("alice")
+
+
+def test_the_sign_in_page_offers_the_ways_that_are_set_up(new_core: OpenCore) -> None:
+    core = new_core(
+        oidc_issuer="https://id.example", oidc_client_id="registry", oidc_name="<Example> Login",
+        sign_in_header="X-User", sign_in_secret_file="/nowhere",
+    )  # fmt: skip
+    shown = Visitor(core).get("/login?next=/upload%3Fx%3D1")
+    assert "/login/oidc?next=/upload%3Fx%3D1" in shown.links
+    assert "/login/header?next=/upload%3Fx%3D1" in shown.links
+    assert "Sign in with &lt;Example&gt; Login" in shown.html
+
+
+def test_the_sign_in_page_offers_only_the_password_otherwise(core: Core) -> None:
+    assert not [link for link in Visitor(core).get("/login").links if link.startswith("/login/")]
+
+
+def test_who_signs_in_elsewhere_has_no_password_to_change(core: Core) -> None:
+    alice = add_person(core, "alice")
+    with core.registry.database.write() as db:
+        db.exec_driver_sql("UPDATE users SET password = ''")
+    shown = alice.get("/account")
+    assert "You sign in elsewhere" in shown.text
+    assert 'name="old"' not in shown.html
