@@ -16,6 +16,8 @@ from gateway.settings import Settings
 from gateway.supervise import Child, Workers
 from gateway.systemd import notify
 
+type Ended = asyncio.Future[None]  # done when the process is to drain and go
+
 log = logging.getLogger("gateway")
 
 
@@ -55,7 +57,7 @@ def make_control(
     sockets: Mapping[str, socket.socket],
     core: Child | None,
     probe: Probe,
-    ended: asyncio.Future[None],
+    ended: Ended,
 ) -> Control:
     """What the ``gateway`` command may ask of this process. ``ended`` is what makes it drain and go.
 
