@@ -84,7 +84,7 @@ class Lineup:
 
 
 def main() -> int:
-    """Run; 1 when a bound was missed, so that a script can tell."""
+    """Run; with --strict 1 when a bound was missed, so that a script can tell."""
     given = _read_arguments()
     rows = [row for row in ROWS if not given.rows or row.key in given.rows]
     rounds = report.new_rounds()
@@ -108,8 +108,10 @@ def main() -> int:
     if given.write_docs:
         kept = _PAGE.read_text().partition(_MARK)[0]
         day = time.strftime("%Y-%m-%d", time.gmtime())
-        _PAGE.write_text(f"{kept}{_MARK}\n\nMeasured {day}, {given.rounds} rounds, medians.\n\n{text}")
-    return 0 if all(report.verdict(row, b, rounds)[1] for row in rows for b in row.bounds) else 1
+        how = "one short round" if given.short else f"{given.rounds} rounds, medians"
+        _PAGE.write_text(f"{kept}{_MARK}\n\nMeasured {day}, {how}.\n\n{text}")
+    missed = [b for row in rows for b in row.bounds if not report.verdict(row, b, rounds)[1]]
+    return 1 if missed and given.strict else 0
 
 
 def _run_row(row: Row, lineup: Lineup, rounds: report.Rounds, *, short: bool, number: int) -> None:
@@ -139,6 +141,7 @@ def _read_arguments() -> argparse.Namespace:
     parser.add_argument("--rows", nargs="*", help=", ".join(row.key for row in ROWS))
     parser.add_argument("--target", default="/var/tmp", help="folder whose file system takes the uploads")
     parser.add_argument("--fsync", action="store_true", help="every peer makes its files durable")
+    parser.add_argument("--strict", action="store_true", help="fail when a bound is missed")
     parser.add_argument("--write-docs", action="store_true", help="put the tables into docs/bench.md")
     given = parser.parse_args()
     given.rounds = 1 if given.short else given.rounds

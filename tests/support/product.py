@@ -53,6 +53,7 @@ class Product:
         self.folder = folder
         self.data_dir = folder / "data"
         self.log_file = folder / "gateway.log"
+        folder.mkdir(parents=True, exist_ok=True)
         self.http_port, self.https_port = free_port(), free_port()
         self.base = f"https://localhost:{self.https_port}"
         self.plain_base = f"http://localhost:{self.http_port}"
