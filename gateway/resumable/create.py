@@ -16,7 +16,7 @@ from gateway.resumable.hold import Holds
 from gateway.resumable.ietf import Ietf
 from gateway.resumable.receive import Receiving
 from gateway.resumable.request import Creation, Dialect
-from gateway.resumable.resource import LARGEST_BYTES, Upload, UploadRecords, new_id
+from gateway.resumable.resource import LARGEST_BYTES, USED_KEPT_S, Upload, UploadRecords, new_id
 from gateway.store.base import SealedBlob
 from gateway.upload.handler import DEFAULT_TAG, UploadResources, smaller_limit
 
@@ -143,7 +143,12 @@ class Creating:
             request_id=exchange.request_id,
         )
         upload = replace(upload, answer=answer_of(outcome))
-        return await self._in_thread(lambda: self._records.save(upload))
+        return await self._in_thread(lambda: self._keep(upload, parts))
+
+    def _keep(self, upload: Upload, parts: list[Upload]) -> Upload:
+        for part in parts:
+            self._records.shorten(part, kept_s=USED_KEPT_S)
+        return self._records.save(upload)
 
     async def _part(self, upload_id: str) -> Upload:
         part = await self._in_thread(lambda: self._records.load(upload_id))

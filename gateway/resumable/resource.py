@@ -5,6 +5,7 @@ it, in whichever process; ``ID.want`` asks its holder to let go. An offset that 
 the bytes before it are durable.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -20,6 +21,7 @@ from gateway.errors import NotFound, StoreDown, StoreFull
 
 ID: Final = re.compile(r"[0-9a-f]{40}")
 KEPT_S: Final = 86400.0  # after the last change; the store keeps parts as long (app.PARTS_KEPT_S)
+USED_KEPT_S: Final = 3600.0  # a part, after it went into a final upload: it may be used twice
 LARGEST_BYTES: Final = 5 << 40  # where no setting says less: the largest object of S3
 _SUFFIXES: Final = (".json", ".want", ".lock")
 _NO_SPACE: Final = frozenset({28, 122})  # ENOSPC, EDQUOT
@@ -126,10 +128,10 @@ class UploadRecords:
             raise _store_fault(exc) from exc
         return self.save(upload)
 
-    def save(self, upload: Upload) -> Upload:
+    def save(self, upload: Upload, *, kept_s: float = KEPT_S) -> Upload:
         """Replace it, durably; returns it with its new times. Raises: StoreFull, StoreDown."""
         now = self.clock()
-        upload = replace(upload, changed=now, expires=now + KEPT_S)
+        upload = replace(upload, changed=now, expires=now + kept_s)
         path = self._path(upload.id, ".json")
         fresh = f"{path}.{secrets.token_hex(4)}"
         try:
@@ -143,6 +145,16 @@ class UploadRecords:
             Path(fresh).unlink(missing_ok=True)
             raise _store_fault(exc) from exc
         return upload
+
+    def shorten(self, upload: Upload, *, kept_s: float) -> None:
+        """Let it end sooner, unless it is in use or gone. Raises: StoreFull, StoreDown."""
+        with contextlib.suppress(NotFound):
+            lock = self.try_hold(upload.id)
+            if lock is not None:
+                try:
+                    self.save(upload, kept_s=kept_s)
+                finally:
+                    lock.release()
 
     def load(self, upload_id: str) -> Upload:
         """Raises: NotFound, also for one that has expired."""
