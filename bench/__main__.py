@@ -7,13 +7,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from bench import report
 from bench.measure import LoadFailed, Target, empty, measure
 from bench.peers import Peers
-from bench.rows import GIB, ROWS, Row
+from bench.rows import CROWD, GIB, ROWS, Row
 from tests.support.sif import write_random
 
 _ROOT: Final = Path(__file__).parents[1]
@@ -46,6 +47,7 @@ class Lineup:
             "starlette-httpx": lambda: peers.python(name, "proxy_app", tls=True, upstream=self._upstream()),
             "gateway": lambda: peers.gateway(name)[1],
             "gateway-forward": lambda: peers.gateway(name, {"GATEWAY_CORE__URL": self._upstream()})[1],
+            "gateway-crowded": lambda: replace(self.get("gateway"), name=name, crowd=CROWD),
             "gateway-route": lambda: peers.route(name, self._upstream()),
             "put-direct": peers.seaweedfs,
             "gateway-s3": lambda: self._after("put-direct", lambda: peers.s3(name)),

@@ -2,12 +2,17 @@
 
 import json
 import subprocess
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from bench.build import build
 from tests.support import processes
+
+_CROWD_COMES_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,12 +25,13 @@ class Load:
     size: int = 0
     tls: bool = False
     accept: str = ""
+    bytes_per_s: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """A peer that runs. ``folder`` is where its uploads end up, emptied after each load. ``kind`` is how it takes
-    them when that is not as a form.
+    them when that is not as a form. ``crowd`` is what else it has to do meanwhile.
     """
 
     name: str
@@ -37,6 +43,7 @@ class Target:
     paths: dict[str, str]
     token: str = ""
     kind: str = ""
+    crowd: Load | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +82,8 @@ def measure(target: Target, load: Load, path: str) -> Measured:
     for pid in pids:
         Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak begins anew
     cpu_before = {pid: processes.cpu_seconds(pid) for pid in pids}
-    said = _generate(target, load, path)
+    with _crowd(target, path):
+        said = _generate(target, load, path)
     pids = [pid for pid in target.pids() if processes.is_alive(pid)]
     spent = {pid: processes.cpu_seconds(pid) - cpu_before.get(pid, 0.0) for pid in pids}
     if said["failed"] or not said["finished"]:
@@ -94,17 +102,38 @@ def measure(target: Target, load: Load, path: str) -> Measured:
     )
 
 
+@contextmanager
+def _crowd(target: Target, path: str) -> Iterator[None]:
+    if target.crowd is None:
+        yield
+        return
+    process = subprocess.Popen(_command(target, target.crowd, path), stdout=subprocess.DEVNULL)
+    try:
+        time.sleep(_CROWD_COMES_S)
+        yield
+        if process.poll() is not None:
+            raise LoadFailed(f"{target.name}: the crowd left early")
+    finally:
+        process.kill()
+        process.wait()
+
+
 def _generate(target: Target, load: Load, path: str) -> dict[str, float]:
+    done = subprocess.run(
+        _command(target, load, path), capture_output=True, text=True, check=True, timeout=300
+    )
+    said: dict[str, float] = json.loads(done.stdout)
+    return said
+
+
+def _command(target: Target, load: Load, path: str) -> list[str]:
     command = [
         str(build("load")), target.kind or load.kind, str(target.tls_port if load.tls else target.plain_port), path,
-        "-c", str(load.connections), "-n", str(load.requests), "-s", str(load.size),
+        "-c", str(load.connections), "-n", str(load.requests), "-s", str(load.size), "-r", str(load.bytes_per_s),
     ]  # fmt: skip
     command += ["-tls"] if load.tls else []
     command += ["-token", target.token] if target.token else []
-    command += ["-accept", load.accept] if load.accept else []
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
-    said: dict[str, float] = json.loads(done.stdout)
-    return said
+    return command + (["-accept", load.accept] if load.accept else [])
 
 
 def empty(folder: Path) -> None:

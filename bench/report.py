@@ -94,12 +94,13 @@ def _peer_line(row: Row, peer: str, measured: list[Measured]) -> str:
         return statistics.median(figure(m, name) for m in measured)
 
     bulk = measured[0].gib * (1 << 30) / max(measured[0].requests, 1) > 1 << 20
+    single = measured[0].requests <= row.load.connections
     p99 = statistics.median(m.p99_ms for m in measured)
     cells = [
         f"{mid('mb_s'):,.0f}" if bulk else "",
         "" if bulk else f"{mid('req_s'):,.0f}",
-        "" if bulk else f"{mid('p50_ms'):.2f}",
-        "" if bulk else f"{p99:.2f}",
+        "" if single else f"{mid('p50_ms'):.2f}",
+        "" if single else f"{p99:.2f}",
         f"{mid('cpu_s_per_gib'):.2f}" if bulk else "",
         "" if bulk else f"{mid('cpu_us_per_request'):,.0f}",
         f"{mid('peak_rss_mib'):.0f}",

@@ -80,6 +80,8 @@ def _pull(key: str, title: str, *, tls: bool) -> Row:
     )  # fmt: skip
 
 
+CROWD: Final = Load(kind="upload", connections=200, requests=100, size=8 * MIB, bytes_per_s=50 * 1024)
+
 ROWS: Final = (
     _upload(
         "upload", "one 2 GiB upload, SHA-256, plain", connections=1, size=2 * GIB, tls=False,
@@ -112,6 +114,15 @@ ROWS: Final = (
         ours="gateway-route", peers=("c-sink",),
         bounds=(Bound(figure="mb_s", at_least=0.8, peer="c-sink"), _RSS),
         load=Load(kind="upload", size=2 * GIB), short=Load(kind="upload", size=GIB // 2),
+    ),
+    Row(
+        key="crowd", title="64 MiB uploads while 200 others come at 50 KiB/s, beside the same alone", path="upload",
+        ours="gateway-crowded", peers=("gateway",),
+        bounds=(
+            Bound(figure="p50_ms", at_most=1.2, peer="gateway"),
+            Bound(figure="peak_rss_mib", at_most=400),
+        ),
+        load=Load(kind="upload", requests=20, size=64 * MIB), short=Load(kind="upload", requests=6, size=64 * MIB),
     ),
     Row(
         key="s3", title="one 1 GiB upload into S3 (SeaweedFS), SHA-256", path="upload", ours="gateway-s3",
