@@ -4,19 +4,20 @@ One process serves; with ``--workers N`` the main process only holds the listene
 """
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from gateway.blob import BlobDownload
 from gateway.contract import load_secret
+from gateway.control import Control
 from gateway.core_api import CoreApi
 from gateway.core_health import CoreHealth, probe_of
 from gateway.errors import GatewayError
@@ -24,15 +25,26 @@ from gateway.forward.backend import RouteBackend
 from gateway.forward.handler import ForwardHandler
 from gateway.forward.pool import UpstreamPool
 from gateway.front import FrontDoor, Handlers, RouteHandler
+from gateway.gauges import Gauges
 from gateway.http.exchange import ClientExchange, Peer
 from gateway.http.fields import Networks, resolve_peer
 from gateway.http.head import Fields, RequestHead
+from gateway.lifecycle import (
+    Ended,
+    ended_by_signal,
+    loop_factory,
+    make_control,
+    open_listeners,
+    say_ready,
+    start_core,
+    wait_workers,
+)
 from gateway.log import log_access, set_up_logging
 from gateway.maintenance import MaintenanceAnswers, MaintenanceSwitch
 from gateway.metrics import Metrics
 from gateway.net.blocks import BlockPool
 from gateway.net.connection import ConnectionContext
-from gateway.net.server import Server, drain, keep_deadlines, open_listener, raise_file_limit
+from gateway.net.server import Server, drain, keep_deadlines, raise_file_limit
 from gateway.operations import Operations
 from gateway.outbox import Outbox
 from gateway.resumable.handler import ResumableUpload
@@ -41,13 +53,13 @@ from gateway.settings import Settings
 from gateway.settings_routes import Route
 from gateway.settings_source import LoadedSettings
 from gateway.store.opening import open_store
-from gateway.supervise import Child, Workers, core_program, inherited_sockets, worker_number
-from gateway.systemd import activated_sockets, keep_watchdog, notify
+from gateway.supervise import Child, Workers, core_program, worker_number
+from gateway.systemd import keep_watchdog, notify
 from gateway.trace.feed import Hop, TraceFeed
 from gateway.trace.hops import OnS3Wire, PoolHop, S3Hop
 from gateway.upload.handler import UploadResources, WebUpload
 from gateway.upload.parts import PartJournal, PartsIntake
-from gateway.upload.progress import SHARE_EVERY_S, ProgressBoard
+from gateway.upload.progress import ProgressBoard
 from gateway.upload.route_handler import RouteUpload
 from gateway.upload.route_store import RouteStore
 from gateway.upload.status import UploadStatus
@@ -78,8 +90,9 @@ class Gateway:
         self.store = open_store(settings)
         self.secret = load_secret(settings.secret_file)
         self.core_url = settings.core.url or f"unix:{settings.core_socket.absolute()}"
+        self.probe = probe_of(self.core_url, self.secret)
         self.health = CoreHealth(
-            probe_of(self.core_url, self.secret),
+            self.probe,
             is_own=owns_core,
             hold_s=settings.core.hold_s,
             start_hold_s=settings.core.start_hold_s,
@@ -179,6 +192,7 @@ class Gateway:
                 find_peer=self._find_peer,
                 limits=settings.limits,
                 is_tls=is_tls,
+                offers_http2=is_tls and settings.server.http2,
                 finished=self._finished,
             )
             server = Server(
@@ -212,7 +226,7 @@ class Gateway:
             group.create_task(self.outbox.run()),
             group.create_task(keep_deadlines(self.contexts)),
             group.create_task(self._sweep_now_and_then()),
-            group.create_task(self._share_numbers()),
+            group.create_task(self._gauges().run()),
             group.create_task(keep_watchdog(os.environ)),
             group.create_task(self.trace.run()),
         ]
@@ -222,16 +236,35 @@ class Gateway:
             jobs.append(group.create_task(self.keeper.run()))
         return jobs
 
+    def _gauges(self) -> Gauges:
+        return Gauges(
+            self.metrics,
+            board=self.board,
+            outbox=self.outbox,
+            switch=MaintenanceSwitch(self.settings.data_dir),
+            servers=self.servers,
+            certificate=self.tls,
+            host=urlsplit(self.settings.public_url).hostname or "",
+            is_shared=self.settings.server.workers > 1,
+        )
+
     async def _sweep_now_and_then(self) -> None:
         while True:
             await asyncio.sleep(STORE_SWEEP_EVERY_S)
             await asyncio.to_thread(sweep, self)
 
-    async def _share_numbers(self) -> None:
-        while self.settings.server.workers > 1:
-            await asyncio.sleep(SHARE_EVERY_S)
-            await asyncio.to_thread(self.board.share)
-            await asyncio.to_thread(self.metrics.save)
+    def control(
+        self, command: CommandLine, sockets: Mapping[str, socket.socket], core: Child | None, ended: Ended
+    ) -> Control:
+        """What the ``gateway`` command may ask of this process."""
+        return make_control(
+            self.settings,
+            arguments=command.arguments,
+            sockets=sockets,
+            core=core,
+            probe=self.probe,
+            ended=ended,
+        )
 
     def reload(self) -> None:
         """Take up a new certificate (SIGHUP)."""
@@ -281,18 +314,6 @@ def sweep(gateway: Gateway) -> None:
         log.info("sweep: removed what %d unfinished uploads left behind", count)
 
 
-def open_listeners(settings: Settings) -> dict[str, socket.socket]:
-    """The listening sockets: handed over by a parent or by systemd, else opened here. Raises: SettingsError."""
-    sockets = inherited_sockets(os.environ) or activated_sockets(os.environ)
-    if sockets:
-        return sockets
-    if settings.server.https and settings.tls.mode != "off":
-        sockets["https"] = open_listener(settings.server.https, setting="server.https")
-    if settings.server.http:
-        sockets["http"] = open_listener(settings.server.http, setting="server.http")
-    return sockets
-
-
 def serve(loaded: LoadedSettings, command: CommandLine) -> int:
     """Run until SIGTERM or SIGINT; returns the exit status. Raises: SettingsError before anything is served."""
     settings = loaded.settings
@@ -305,17 +326,9 @@ def serve(loaded: LoadedSettings, command: CommandLine) -> int:
         main = _hold(loaded, command, sockets)
     else:
         main = _serve(loaded, command, sockets, is_worker=is_worker)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(main)
     return 0
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    try:
-        import uvloop  # noqa: PLC0415 - optional: plain asyncio works too, at 1.6 times the cost per request
-    except ImportError:
-        return asyncio.new_event_loop
-    return uvloop.new_event_loop
 
 
 async def _serve(
@@ -329,14 +342,15 @@ async def _serve(
     gateway = Gateway(settings, owns_core=not settings.core.url)
     if not is_worker:
         await asyncio.to_thread(_recover, gateway)
-    ended = _ended_by_signal(on_hangup=gateway.reload)
+    ended = ended_by_signal(on_hangup=gateway.reload)
     async with asyncio.TaskGroup() as group:
         core = None if settings.core.url or is_worker else _core_child(loaded, command, gateway.health)
-        jobs = [group.create_task(core.run())] if core is not None else []
+        jobs: list[asyncio.Task[Any]] = [*await start_core(group, core, settings.core_socket, gateway.probe)]
         await gateway.listen(sockets)
         jobs += await gateway.background(group)
-        log.info("ready: %s", settings.public_url)
-        notify("READY=1", os.environ)
+        if not is_worker:
+            jobs.append(group.create_task(gateway.control(command, sockets, core, ended).run()))
+        say_ready(f"ready: {settings.public_url}")
         await ended
         notify("STOPPING=1", os.environ)
         await gateway.stop()
@@ -351,14 +365,14 @@ async def _hold(loaded: LoadedSettings, command: CommandLine, sockets: dict[str,
     gateway = Gateway(settings, owns_core=False)
     await asyncio.to_thread(_recover, gateway)
     workers = Workers(settings.server.workers, arguments=command.arguments, sockets=sockets)
-    ended = _ended_by_signal(on_hangup=lambda: workers.relay(signal.SIGHUP))
+    ended = ended_by_signal(on_hangup=lambda: workers.relay(signal.SIGHUP))
     async with asyncio.TaskGroup() as group:
         core = None if settings.core.url else _core_child(loaded, command, gateway.health)
-        jobs = [group.create_task(workers.run()), group.create_task(keep_watchdog(os.environ))]
-        if core is not None:
-            jobs.append(group.create_task(core.run()))
-        log.info("ready: %s, %d workers", settings.public_url, settings.server.workers)
-        notify("READY=1", os.environ)
+        jobs: list[asyncio.Task[Any]] = [*await start_core(group, core, settings.core_socket, gateway.probe)]
+        jobs += [group.create_task(workers.run()), group.create_task(keep_watchdog(os.environ))]
+        await wait_workers(workers)
+        jobs.append(group.create_task(gateway.control(command, sockets, core, ended).run()))
+        say_ready(f"ready: {settings.public_url}, {settings.server.workers} workers")
         await ended
         notify("STOPPING=1", os.environ)
         await workers.stop(settings.server.drain_s)
@@ -379,17 +393,3 @@ def _recover(gateway: Gateway) -> None:
 def _core_child(loaded: LoadedSettings, command: CommandLine, health: CoreHealth) -> Child:
     program = core_program(data_dir=loaded.settings.data_dir, config=loaded.file, flags=command.flags)
     return Child(program, on_start=health.note_started, on_exit=health.note_exit)
-
-
-def _ended_by_signal(*, on_hangup: Callable[[], None]) -> asyncio.Future[None]:
-    loop = asyncio.get_running_loop()
-    ended: asyncio.Future[None] = loop.create_future()
-
-    def end() -> None:
-        with contextlib.suppress(asyncio.InvalidStateError):
-            ended.set_result(None)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, end)
-    loop.add_signal_handler(signal.SIGHUP, on_hangup)
-    return ended

@@ -46,7 +46,7 @@ FAMILIES: Final[dict[str, Family]] = {
     "gateway_sent_bytes": Family(kind="counter", help="Bytes of answers.", labels=("route",)),
     "gateway_uploads_active": Family(kind="gauge", help="Uploads in progress."),
     "gateway_uploads": Family(kind="counter", help="Uploads that ended.", labels=("outcome",)),
-    "gateway_uploaded_bytes": Family(kind="counter", help="Bytes of files that were committed."),
+    "gateway_uploaded_bytes": Family(kind="counter", help="Bytes of upload requests that were taken."),
     "gateway_connections_active": Family(kind="gauge", help="Open client connections."),
     "gateway_store_errors": Family(kind="counter", help="Failures of the image store.", labels=("code",)),
     "gateway_outbox_pending": Family(kind="gauge", help="Commits that wait for the core.", merge="max"),
@@ -56,6 +56,9 @@ FAMILIES: Final[dict[str, Family]] = {
         kind="gauge", help="Epoch seconds at which the certificate expires.", labels=("name",), merge="min"
     ),
 }
+
+
+_UPLOAD_ROUTES: Final = frozenset(("upload", "transfer", "legacypush", "resumable"))
 
 
 class Health(Protocol):
@@ -93,6 +96,8 @@ class Metrics:
         """Count one exchange that is over."""
         if isinstance(exchange.error, StoreError):
             self.add("gateway_store_errors", 1.0, (exchange.error.code,))
+        if exchange.route in _UPLOAD_ROUTES:
+            self._count_upload(exchange)
         self.count_request(
             method=exchange.head.method if exchange.has_head else "-",
             route=exchange.route or "none",
@@ -101,6 +106,12 @@ class Metrics:
             bytes_out=exchange.sent_bytes,
             seconds=exchange.duration_s,
         )
+
+    def _count_upload(self, exchange: FinishedExchange) -> None:
+        is_taken = exchange.error is None and 200 <= exchange.status < 400  # noqa: PLR2004 - 303 leads browsers on
+        self.add("gateway_uploads", 1.0, ("taken" if is_taken else "refused",))
+        if is_taken:
+            self.add("gateway_uploaded_bytes", float(exchange.body.received))
 
     def count_request(
         self, *, method: str, route: str, status: int, bytes_in: int, bytes_out: int, seconds: float

@@ -152,6 +152,10 @@ class Outbox:
         result = self._folder.result(ticket_id)
         return None if result is None else _outcome(result)
 
+    def pending(self) -> int:
+        """How many deliveries wait for the core. Blocks briefly."""
+        return len(self._folder.names())
+
     async def run(self) -> None:
         """Deliver what waits, in order, for as long as the gateway lives."""
         swept = -RESULTS_SWEPT_EVERY_S

@@ -5,7 +5,7 @@ Reading them from flags, environment and file is ``settings_source.py``.
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
@@ -34,6 +34,15 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_none(cls, values: Any) -> Any:
+        """TOML has no null: an empty text stands for it where the default is none."""
+        if not isinstance(values, dict):
+            return values
+        optional = {name for name, field in cls.model_fields.items() if field.default is None}
+        return {name: None if value == "" and name in optional else value for name, value in values.items()}
+
 
 class Server(Section):
     """Where the gateway listens, and by which name the world knows it."""
@@ -48,6 +57,7 @@ class Server(Section):
     https: Annotated[Address | None, BeforeValidator(_none_if_empty)] = Field(
         "127.0.0.1:8443", description="ADDR:PORT of the TLS listener; empty = none."
     )
+    http2: bool = Field(False, description="Offer HTTP/2 on the TLS listener; docs/http2.md says for whom.")
     workers: int = Field(1, ge=1, le=256, description="Gateway processes that share the listeners.")
     server_names: tuple[str, ...] = Field(
         (), description="Further host names; each 'www.NAME' is redirected to NAME."

@@ -43,6 +43,9 @@ class ProgressBoard:
         self._folder = folder
         self._file = None if folder is None else folder / f"{os.getpid()}.json"
 
+    def __len__(self) -> int:
+        return len(self._running)
+
     def add(self, exchange: ClientExchange) -> None:
         """An upload begins."""
         self._running[exchange.request_id] = exchange

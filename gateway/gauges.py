@@ -1,0 +1,60 @@
+"""Owns the numbers that are looked up rather than counted: what runs, what waits, how long the certificate lasts."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+from gateway.maintenance import MaintenanceSwitch
+from gateway.metrics import Metrics
+from gateway.net.server import Server
+from gateway.outbox import Outbox
+from gateway.upload.progress import SHARE_EVERY_S, ProgressBoard
+
+
+class Expiring(Protocol):
+    """A certificate source."""
+
+    @property
+    def expires_at(self) -> float:
+        """Epoch seconds."""
+        ...
+
+
+class Gauges:
+    """Keeps the gauges of one process fresh, and what it shares with its fellow workers."""
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        *,
+        board: ProgressBoard,
+        outbox: Outbox,
+        switch: MaintenanceSwitch,
+        servers: Sequence[Server],
+        certificate: Expiring | None,
+        host: str,
+        is_shared: bool,
+    ) -> None:
+        self._metrics = metrics
+        self._board = board
+        self._outbox = outbox
+        self._switch = switch
+        self._servers = servers
+        self._certificate = certificate
+        self._host = host
+        self._is_shared = is_shared
+
+    async def run(self) -> None:
+        """Look about once a second, for ever."""
+        while True:
+            metrics = self._metrics
+            metrics.set("gateway_uploads_active", float(len(self._board)))
+            metrics.set("gateway_connections_active", float(sum(s.connections for s in self._servers)))
+            metrics.set("gateway_maintenance", float(self._switch.current() is not None))
+            metrics.set("gateway_outbox_pending", float(await asyncio.to_thread(self._outbox.pending)))
+            if self._certificate is not None:
+                metrics.set("gateway_certificate_expiry_seconds", self._certificate.expires_at, (self._host,))
+            if self._is_shared:
+                await asyncio.to_thread(self._board.share)
+                await asyncio.to_thread(metrics.save)
+            await asyncio.sleep(SHARE_EVERY_S)
