@@ -117,7 +117,7 @@ class Finish:
     def _seal(self, upload: Upload) -> tuple[Upload, SealedBlob]:
         size = upload.offset
         if not size:
-            self._resources.store.open_part(upload.id, offset=0, total_size=0).close(keep=True)
+            return self._copied(upload, 0)
         try:
             sealed = self._resources.store.seal_parts(upload.id, total_size=size)
         except BlobMissing:
@@ -135,7 +135,7 @@ class Finish:
         return self._records.save(replace(upload, sha256=sha256)), sealed
 
     def _copied(self, upload: Upload, size: int) -> tuple[Upload, SealedBlob]:
-        """Bytes that were refused lie behind the end: they were longer than what came in their place."""
+        """A file of its own, for what has no parts, or refused bytes behind its end."""
         staged = f"{upload.id}-{secrets.token_hex(4)}"
         sha256, _ = copy_staged(self._resources.store, ((upload.id, size),), staged)
         self._verify(upload, sha256)
