@@ -19,6 +19,7 @@ from gateway.outbox import Outbox
 from gateway.resumable.handler import ResumableUpload
 from gateway.resumable.resource import UploadRecords
 from gateway.settings import Limits, Server
+from gateway.store.base import BlobStore
 from gateway.upload.handler import UploadResources, WebUpload
 from gateway.upload.parts import PartJournal, PartsIntake
 from gateway.upload.progress import ProgressBoard
@@ -93,10 +94,15 @@ async def _well() -> bool:
 
 @contextlib.asynccontextmanager
 async def upload_bench(
-    *, limits: Limits | None = None, core: ToldCore | None = None, settings: Server | None = None
+    *,
+    limits: Limits | None = None,
+    core: ToldCore | None = None,
+    settings: Server | None = None,
+    store: BlobStore | None = None,
 ) -> AsyncIterator[UploadBench]:
     """``POST /upload``, ``PUT /v2/transfers/…``, ``POST /v1/imagefile/…`` and ``/uploads/`` on a free port."""
-    told, store, limits = core or ToldCore(), MemoryStore(), limits or Limits()
+    told, limits = core or ToldCore(), limits or Limits()
+    store = store or MemoryStore()
     with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(8) as workers:
         folder = Path(name)
         health = CoreHealth(_well, is_own=False, hold_s=0.1, start_hold_s=0.1)
@@ -131,7 +137,9 @@ async def upload_bench(
             watch = asyncio.get_running_loop().create_task(health.run())
             await health.wait_up(5)
             try:
-                yield UploadBench(server, store, told, folder, resumable, records, resources)
+                yield UploadBench(
+                    server, cast(MemoryStore, store), told, folder, resumable, records, resources
+                )
             finally:
                 watch.cancel()
                 await outbox.aclose()
