@@ -179,10 +179,13 @@ class Product:
         return self._running().pid
 
     def core_pid(self) -> int:
-        """The core's process. Raises: ProductFailed when there is none."""
-        for pid in processes.children_of(self.pid):
-            if "registry" in processes.command_line(pid) and processes.is_alive(pid):
-                return pid
+        """The core's process, soon started again if it ended. Raises: ProductFailed when there is none."""
+        deadline = time.monotonic() + _START_S
+        while time.monotonic() < deadline:
+            for pid in processes.children_of(self.pid):
+                if "registry" in processes.command_line(pid) and processes.is_alive(pid):
+                    return pid
+            time.sleep(0.02)
         raise ProductFailed(f"no core among {processes.children_of(self.pid)}\n{self.log_text}")
 
     def kill_core(self) -> int:
@@ -232,7 +235,11 @@ class Product:
         from registry_core.cli import main  # heavy, and not every test needs it
 
         command = [*words, "--data-dir", str(self.data_dir)]
-        done = CliRunner().invoke(main, command, input=stdin, env=self._settings)
+        umask = os.umask(0o022)  # the command narrows it for its process, which is ours
+        try:
+            done = CliRunner().invoke(main, command, input=stdin, env=self._settings)
+        finally:
+            os.umask(umask)
         if done.exit_code:
             raise ProductFailed(f"registry {' '.join(words)}: exit {done.exit_code}\n{done.output}")
         return done.stdout.strip()
