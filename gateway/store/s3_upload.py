@@ -65,7 +65,7 @@ class S3Writer:
     def discard(self) -> None:
         """Remove every trace, unless it was placed; what S3 does not let go of now is left to the sweep."""
         if self._sender.close(timeout_s=_DISCARD_S) and self._record.is_there():
-            with suppress(StoreError, BlobMissing):
+            with suppress(StoreError, BlobMissing), S3Faults():
                 self._remove(self._staged)
         self._record.abandon()
 

@@ -221,6 +221,12 @@ def _refused_although_right(refusal: Refusal) -> Difference:
         )
     if refusal.code == "RequestTimeTooSkewed":
         return Difference("clock", f"The signature is right; the server's clock differs from ours{said}.")
+    if not refusal.code:
+        return Difference(
+            "server",
+            "The signature is right for the keys in the settings; the server refuses without a reason:"
+            " it knows another secret key, or forbids this.",
+        )
     return Difference("server", f"The signature is right; the server refuses for a reason of its own{said}.")
 
 

@@ -95,7 +95,7 @@ class S3Hop:
             "bytes_in": seen.received,
             "head_s": seen.head_s,
             "seconds": seen.seconds,
-            "error": seen.error or (seen.code if seen.code != _NO_CODE else ""),
+            "error": seen.error or _code_of(seen),
         }
         if seen.status in REFUSALS:
             event["why"] = self._explain(seen)
@@ -114,8 +114,12 @@ class S3Hop:
             target=seen.target,
             fields=tuple((name.lower(), value) for name, value in seen.sent.items()),
         )
-        refusal = Refusal(request=request, now=clock_of(seen.answered.get("date", "")), code=seen.code)
+        refusal = Refusal(request=request, now=clock_of(seen.answered.get("date", "")), code=_code_of(seen))
         return [found.sentence for found in explain(refusal, Expectation.of(self._settings.storage.s3))]
+
+
+def _code_of(seen: S3Seen) -> str:
+    return "" if seen.code == _NO_CODE else seen.code
 
 
 def clock_of(date: str) -> datetime:

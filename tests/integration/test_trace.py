@@ -1,79 +1,16 @@
 """Owns the proof of ``gateway trace`` on the running product: all hops, nothing secret, and nothing left on."""
 
 import json
-import os
-import select
 import signal
 import stat
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support.product import BIN, Product, running_product
-
-_PATIENCE_S = 60.0  # a machine that is busy starts a Python slowly; nothing is decided by it
-
-
-class Tracing:
-    """A running ``gateway trace --json``."""
-
-    def __init__(self, product: Product, *words: str) -> None:
-        self._process = subprocess.Popen(
-            [str(BIN / "gateway"), "trace", "--json", "--data-dir", str(product.data_dir), *words],
-            env=product.environ,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        self._pending = b""
-        self.notes = ""
-        while "listening" not in self.notes:
-            assert self._process.stderr is not None
-            line = self._process.stderr.readline().decode()
-            assert line, self.notes
-            self.notes += line
-
-    def next(self) -> dict[str, Any]:
-        """The next story."""
-        assert self._process.stdout is not None
-        deadline = time.monotonic() + _PATIENCE_S
-        while b"\n" not in self._pending:
-            ready, _, _ = select.select([self._process.stdout], [], [], deadline - time.monotonic())
-            assert ready, "nothing came"
-            piece = os.read(self._process.stdout.fileno(), 65536)
-            assert piece, "trace has ended"
-            self._pending += piece
-        line, _, self._pending = self._pending.partition(b"\n")
-        story: dict[str, Any] = json.loads(line)
-        return story
-
-    def wait_for(self, target: str) -> dict[str, Any]:
-        """The next story about this target."""
-        while (story := self.next())["target"] != target:
-            continue
-        return story
-
-    def end(self, number: signal.Signals = signal.SIGINT) -> int:
-        """Send a signal; the exit status."""
-        self._process.send_signal(number)
-        _, notes = self._process.communicate(timeout=_PATIENCE_S)
-        self.notes += notes.decode()
-        return self._process.returncode
-
-
-@contextmanager
-def tracing(product: Product, *words: str) -> Iterator[Tracing]:
-    """A trace for the length of a test."""
-    trace = Tracing(product, *words)
-    try:
-        yield trace
-    finally:
-        if trace._process.poll() is None:
-            trace.end(signal.SIGKILL)
+from tests.support.tracing import PATIENCE_S, tracing
 
 
 def sockets(product: Product) -> list[Path]:
@@ -93,7 +30,7 @@ def upload(product: Product, token: str, name: str, size: int = 3_000_000) -> st
 
 def wait_direct(product: Product, hop: str) -> None:
     """Until the gateway says that it goes its own way again."""
-    deadline = time.monotonic() + _PATIENCE_S
+    deadline = time.monotonic() + PATIENCE_S
     while f"the hop to {hop} is direct again" not in product.log_text:
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -190,7 +127,7 @@ def test_mitmproxy_stands_in_the_hop_to_the_core_and_leaves_it(shared: Product, 
         [str(BIN / "mitmdump"), "--no-server", "--rfile", str(file), "--set", "flow_detail=1"],
         capture_output=True,
         text=True,
-        timeout=_PATIENCE_S,
+        timeout=PATIENCE_S,
         check=True,
         env={**shared.environ, "HOME": str(short_path)},
     )
@@ -225,7 +162,7 @@ def test_the_serving_process_never_loads_mitmproxy(shared: Product) -> None:
         "import sys; import gateway.app, gateway.trace.feed, gateway.trace.hops, gateway.trace.diagnosis;"
         "sys.exit(any(name.split('.')[0] in {'mitmproxy', 'mitmproxy_rs'} for name in sys.modules))"
     )
-    subprocess.run([str(BIN / "python"), "-c", code], check=True, timeout=_PATIENCE_S)
+    subprocess.run([str(BIN / "python"), "-c", code], check=True, timeout=PATIENCE_S)
 
 
 @pytest.mark.parametrize(

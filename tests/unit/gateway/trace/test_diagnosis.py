@@ -115,6 +115,8 @@ def test_what_is_right_by_our_keys_is_the_servers_fault() -> None:
     request = RIGHT.header("PUT", PATH, BODY)
     [other_key] = why(request)
     assert other_key.startswith("secret key: The signature is right for the keys in the settings")
+    [silent] = why(request, code="")
+    assert silent.startswith("server: The signature is right for the keys in the settings")
     [policy] = why(request, code="AccessDenied")
     assert policy.startswith("server: ")
     [clock] = why(request, code="RequestTimeTooSkewed")

@@ -1,0 +1,85 @@
+"""Owns the proof of ``gateway trace`` where images are in S3: refusals explained, uploads never harmed."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.open_upload import OpenUpload
+from tests.support.processes import memory_mib
+from tests.support.product import Product, running_product
+from tests.support.seaweed import ACCESS_KEY, SECRET_KEY, Seaweed, running_seaweed
+from tests.support.tracing import tracing
+
+MIB = 1 << 20
+
+
+@contextmanager
+def on_s3(folder: Path) -> Iterator[tuple[Product, Seaweed]]:
+    """A product with its images in SeaweedFS."""
+    (folder / "s3").mkdir()
+    with running_seaweed(folder / "s3") as seaweed:
+        settings = {
+            "GATEWAY_STORAGE__KIND": "s3",
+            "MINIO_SERVER": seaweed.endpoint,
+            "MINIO_BUCKET": "images",
+            "MINIO_ROOT_USER": ACCESS_KEY,
+            "MINIO_ROOT_PASSWORD": SECRET_KEY,
+        }
+        with running_product(folder, settings=settings) as product:
+            yield product, seaweed
+
+
+@pytest.mark.slow
+def test_a_secret_key_that_was_changed_on_the_server_is_explained_as_it_happens(short_path: Path) -> None:
+    with on_s3(short_path) as (product, seaweed):
+        token = product.new_user("ada")
+        seaweed.stop()
+        seaweed.accept_keys((ACCESS_KEY, "changed by somebody"))
+        seaweed.start()
+        with tracing(product, "--status", "403") as trace:
+            with OpenUpload(product, token=token, collection="ada/t", name="x", size_bytes=MIB) as upload:
+                status, _ = upload.finish_or_answer()
+            assert status == 503
+            story = trace.next()
+            while story["method"] == "HEAD":  # the answer to HEAD has no body to say why
+                assert "without a reason" in story["why"][0]
+                story = trace.next()
+            assert trace.end() == 0
+    assert (story["hop"], story["status"], story["error"]) == ("s3", 403, "SignatureDoesNotMatch")
+    assert story["why"] == [
+        "The signature is right for the keys in the settings, and the server refuses it (SignatureDoesNotMatch):"
+        " it knows another secret key, or does not know this access key."
+    ]
+
+
+@pytest.mark.slow
+def test_an_upload_and_a_download_pass_mitmproxy_in_flat_memory_and_survive_ctrl_c(short_path: Path) -> None:
+    with on_s3(short_path) as (product, _):
+        token = product.new_user("ada")
+        with (
+            OpenUpload(product, token=token, collection="ada/t", name="x", size_bytes=200 * MIB) as upload,
+            tracing(product, "--inspect", "s3") as trace,
+        ):
+            before = memory_mib(trace.pid, peak=True)
+            upload.send(150 * MIB)
+            trace.interrupt()
+            status, body = upload.finish()
+            assert status == 201, body
+            assert trace.wait() == 0
+        with tracing(product, "--inspect", "s3") as trace:
+            got = short_path / "got.sif"
+            product.curl(
+                "--location", "-H", f"Authorization: Bearer {token}", "--output", got,
+                f"{product.base}/v1/imagefile/ada/t/x:latest?arch=amd64",
+            )  # fmt: skip
+            stories = [trace.next()]
+            while stories[-1].get("bytes_in", 0) < 200 * MIB:
+                stories.append(trace.next())
+            grown = memory_mib(trace.pid, peak=True) - before
+            assert trace.end() == 0
+        assert hashlib.sha256(got.read_bytes()).digest() == hashlib.sha256(upload.content).digest()
+    assert (stories[-1]["hop"], stories[-1]["method"]) == ("s3", "GET")
+    assert grown < 80
