@@ -1,12 +1,19 @@
-"""Owns the proof that real clients are served: Apptainer's own library client pushes, pulls, searches, deletes."""
+"""Owns the proof that real clients are served: Apptainer's own library client, with SQLite and with PostgreSQL.
+
+Refusals are compared word for word with what the client shows to its user.
+"""
 
 import hashlib
 import json
+import re
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.library_client import ClientFailed
+from tests.support.postgres import running_postgres
 from tests.support.product import Product, running_product
 from tests.support.sif import make_sif, make_small_sif
 
@@ -16,6 +23,26 @@ MIB = 1 << 20
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def says(message: str) -> str:
+    """The whole of what the client prints, for ``pytest.raises(match=...)``."""
+    return f"^{re.escape(message)}$"
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def shared(request: pytest.FixtureRequest) -> Iterator[Product]:
+    """The product on each database."""
+    with tempfile.TemporaryDirectory(prefix="gw-") as folder:
+        if request.param == "sqlite":
+            with running_product(Path(folder)) as running:
+                yield running
+            return
+        with running_postgres() as server:
+            settings = {"GATEWAY_REGISTRY__DATABASE_URL": server.new_database()}
+            with running_product(Path(folder), settings=settings) as running:
+                yield running
+            assert not list(Path(folder).rglob("*.sqlite*"))
 
 
 @pytest.fixture
@@ -107,23 +134,31 @@ def test_a_deleted_image_is_gone(shared: Product, sif: Path) -> None:
     client = shared.library(shared.new_user("gina"))
     client.run("push", "gina/tools/hello", sif, tags="v1")
     client.run("delete", "gina/tools/hello:v1")
-    with pytest.raises(ClientFailed, match="not found"):
+    with pytest.raises(ClientFailed, match=says("not found")):
         client.run("get", "gina/tools/hello:v1")
+    with pytest.raises(ClientFailed, match=says("not found")):
+        client.run("delete", "gina/tools/hello:v1")
     assert client.run("push", "gina/tools/hello", sif, tags="v1")["complete"] is not None
     assert client.run("get", "gina/tools/hello:v1")["uploaded"] is True
 
 
 def test_a_push_without_or_with_a_wrong_token_is_refused_with_a_sentence(shared: Product, sif: Path) -> None:
     shared.add_user("hugo")
-    for token in ("", "x" * 300):
-        with pytest.raises(ClientFailed, match="401"):
+    for token, sentence in (
+        ("", "Authentication is needed: send 'Authorization: Bearer TOKEN', or sign in."),
+        ("x" * 300, "This token is not known, or was revoked."),
+    ):
+        with pytest.raises(
+            ClientFailed, match=says(f"request did not succeed: {sentence} (401 Unauthorized)")
+        ):
             shared.library(token).run("push", "hugo/tools/hello", sif)
 
 
 def test_a_push_to_what_is_not_yours_is_refused(shared: Product, sif: Path) -> None:
     shared.add_user("ines")
     stranger = shared.library(shared.new_user("jack"))
-    with pytest.raises(ClientFailed, match="403"):
+    refusal = "You may not push to 'ines'. The entity that you own is 'jack'."
+    with pytest.raises(ClientFailed, match=says(f"request did not succeed: {refusal} (403 Forbidden)")):
         stranger.run("push", "ines/tools/hello", sif)
 
 
@@ -145,18 +180,38 @@ def test_what_the_browser_uploads_is_pulled_at_once(shared: Product, sif: Path, 
     assert (tmp_path / "back").read_bytes() == sif.read_bytes()
 
 
-def test_private_images_are_hidden_from_others(short_path: Path, sif: Path, tmp_path: Path) -> None:
-    with running_product(short_path, settings={"GATEWAY_REGISTRY__DEFAULT_PRIVATE": "true"}) as product:
-        owner = product.library(product.new_user("mona"))
-        owner.run("push", "mona/secret/hello", sif)
-        owner.run("pull", "mona/secret/hello:latest", tmp_path / "mine")
-        assert (tmp_path / "mine").read_bytes() == sif.read_bytes()
-        for stranger in (product.library(), product.library(product.new_user("nils"))):
+def test_private_images_are_hidden_from_others(shared: Product, sif: Path, tmp_path: Path) -> None:
+    owner = shared.library(shared.new_user("mona"))
+    owner.run("push", "mona/secret/submarine", sif)
+    shared.registry("collection", "private", "mona/secret")
+    owner.run("pull", "mona/secret/submarine:latest", tmp_path / "mine")
+    assert (tmp_path / "mine").read_bytes() == sif.read_bytes()
+    assert owner.run("search", "submarine")["image"]
+    for stranger in (shared.library(), shared.library(shared.new_user("nils"))):
+        with pytest.raises(ClientFailed, match=says("not found")):
+            stranger.run("get", "mona/secret/submarine:latest")
+        for command in ("pull", "cpull"):
             with pytest.raises(ClientFailed, match="not found"):
-                stranger.run("get", "mona/secret/hello:latest")
-            with pytest.raises(ClientFailed, match="not found"):
-                stranger.run("pull", "mona/secret/hello:latest", tmp_path / "theirs")
-            assert not stranger.run("search", "hello")["image"]
+                stranger.run(command, "mona/secret/submarine:latest", tmp_path / "theirs")
+        assert stranger.run("search", "submarine") == {
+            "entity": [], "collection": [], "container": [], "image": [],
+        }  # fmt: skip
+        shared.registry("collection", "public", "mona/secret")
+        stranger.run("pull", "mona/secret/submarine:latest", tmp_path / "public")
+        shared.registry("collection", "private", "mona/secret")
+
+
+def test_bytes_that_change_on_their_way_are_no_image(shared: Product, sif: Path, tmp_path: Path) -> None:
+    client = shared.library(shared.new_user("oskar"))
+    with pytest.raises(ClientFailed, match=says("error uploading image: HTTP status 422")):
+        client.run("push", "oskar/tools/small", sif, spoil="true")
+    big = make_sif(tmp_path / "big.sif", size_bytes=80 * MIB)
+    with pytest.raises(ClientFailed, match=says("object store returned an error: 422")):
+        client.run("push", "oskar/tools/big", big, spoil="true")
+    for name in ("small", "big"):
+        with pytest.raises(ClientFailed, match=says("not found")):
+            client.run("get", f"oskar/tools/{name}:latest")
+    assert client.run("push", "oskar/tools/small", sif)["sent"] == sif.stat().st_size
 
 
 def test_the_administrators_message_reaches_every_command(
@@ -188,11 +243,28 @@ def test_read_only_maintenance_still_lets_pull(product: Product, sif: Path, tmp_
         client.run("push", "paul/tools/new", make_small_sif(tmp_path / "new.sif"))
 
 
-def test_a_full_quota_is_said_before_the_bytes(short_path: Path, sif: Path, tmp_path: Path) -> None:
-    with running_product(short_path, settings={"GATEWAY_REGISTRY__QUOTA_BYTES": str(MIB)}) as product:
-        client = product.library(product.new_user("quentin"))
-        client.run("push", "quentin/tools/small", sif)
-        big = make_sif(tmp_path / "big.sif", size_bytes=2 * MIB)
-        with pytest.raises(ClientFailed, match=r"(?i)quota"):
+def test_a_full_quota_is_said_before_the_bytes(shared: Product, sif: Path, tmp_path: Path) -> None:
+    client = shared.library(shared.new_user("quentin"))
+    shared.registry("collection", "quota", "quentin", str(MIB))
+    done = client.run("push", "quentin/tools/small", sif)
+    assert done["complete"]["quota"] == {"quotaTotal": MIB, "quotaUsage": sif.stat().st_size}
+    assert done["complete"]["containerUrl"] == "collections/quentin/tools/small"
+    for mib in (2, 70):  # in one body, in parts
+        big = make_sif(tmp_path / "big.sif", size_bytes=mib * MIB)
+        refusal = (
+            "request did not succeed: Quota exceeded: 48.0 KiB of 1.0 MiB used in quentin;"
+            f" this needs {mib}.0 MiB more. (413 Request Entity Too Large)"
+        )
+        with pytest.raises(ClientFailed, match=says(refusal)):
             client.run("push", "quentin/tools/big", big)
-        assert not [path for path in product.blob_files() if _sha256(big) in path.name]
+        assert not [path for path in shared.blob_files() if _sha256(big) in path.name]
+
+
+def test_a_frozen_tag_keeps_its_image(shared: Product, sif: Path, tmp_path: Path) -> None:
+    client = shared.library(shared.new_user("rosa"))
+    client.run("push", "rosa/tools/hello", sif, tags="v1")
+    shared.registry("collection", "freeze", "rosa/tools/hello:v1")
+    refusal = "creation did not succeed: The tag 'v1' of hello is frozen. Choose another tag, or ask the owner. (409 Conflict)"
+    with pytest.raises(ClientFailed, match=says(refusal)):
+        client.run("push", "rosa/tools/hello", make_small_sif(tmp_path / "new.sif", says="new"), tags="v1")
+    assert client.run("get", "rosa/tools/hello:v1")["hash"] == f"sha256.{_sha256(sif)}"

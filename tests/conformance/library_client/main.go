@@ -3,7 +3,7 @@
 //
 //	library_client -base URL [-token T] version
 //	library_client ... get    entity/collection/container:tag
-//	library_client ... push   entity/collection/container FILE   (-arch, -tags a,b, -desc)
+//	library_client ... push   entity/collection/container FILE   (-arch, -tags a,b, -desc, -spoil)
 //	library_client ... pull   entity/collection/container:tag FILE
 //	library_client ... cpull  entity/collection/container:tag FILE   (-conc, -part)
 //	library_client ... search WORD
@@ -29,7 +29,7 @@ type options struct {
 	base, token, agent, arch, tags, desc string
 	concurrency                          uint
 	partSize                             int64
-	verbose                              bool
+	verbose, spoil                       bool
 	timeout                              time.Duration
 }
 
@@ -48,6 +48,7 @@ func readOptions() options {
 	flag.StringVar(&o.desc, "desc", "", "description of a push")
 	flag.UintVar(&o.concurrency, "conc", 3, "parallel ranges of cpull")
 	flag.Int64Var(&o.partSize, "part", 5<<20, "bytes of one range of cpull")
+	flag.BoolVar(&o.spoil, "spoil", false, "change one bit of a push on its way, as a broken network would")
 	flag.BoolVar(&o.verbose, "v", false, "the client's own log on standard error")
 	flag.DurationVar(&o.timeout, "timeout", 5*time.Minute, "for the whole command")
 	flag.Parse()
@@ -113,10 +114,15 @@ func run(ctx context.Context, c *client.Client, o options, command string, args 
 type counted struct {
 	reader io.Reader
 	bytes  int64
+	spoil  bool
 }
 
 func (c *counted) Read(p []byte) (int, error) {
 	n, err := c.reader.Read(p)
+	if c.spoil && n > 0 {
+		p[n-1] ^= 1
+		c.spoil = false
+	}
 	c.bytes += int64(n)
 	return n, err
 }
@@ -132,7 +138,7 @@ func push(ctx context.Context, c *client.Client, o options, path, file string) (
 		return nil, err
 	}
 	defer f.Close()
-	sent := &counted{}
+	sent := &counted{spoil: o.spoil}
 	done, err := c.UploadImage(ctx, f, path, o.arch, strings.Split(o.tags, ","), o.desc, sent)
 	if err != nil {
 		return nil, err
