@@ -1,0 +1,59 @@
+"""Owns the proof that fifty clients may push and pull at once: no 5xx, no tag lost, doubled or mixed up."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.crowd import Seen, server_errors, walk
+from tests.support.postgres import running_postgres
+from tests.support.product import Product, running_product
+
+CLIENTS = 50
+USERS = 5
+# Longer by hand: CROWD_S=60 pytest tests/conformance/test_many_clients.py -s
+SECONDS = float(os.environ.get("CROWD_S", "8"))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def busy(request: pytest.FixtureRequest) -> Iterator[Product]:
+    """The product on each database."""
+    with tempfile.TemporaryDirectory(prefix="gw-") as folder:
+        if request.param == "sqlite":
+            with running_product(Path(folder)) as running:
+                yield running
+            return
+        with running_postgres() as server:
+            settings = {"GATEWAY_REGISTRY__DATABASE_URL": server.new_database()}
+            with running_product(Path(folder), settings=settings) as running:
+                yield running
+
+
+def check_container(product: Product, user: str, token: str, seen: Seen) -> None:
+    """What the registry lists is what its clients were told, all of it and nothing else."""
+    container = product.get_json(f"/v1/containers/{user}/crowd/tool", token=token)
+    listed = container["archTags"]["amd64"]
+    named = {tag: product.get_json(f"/v1/images/{user}/crowd/tool:{tag}")["hash"] for tag in ("latest",)}
+    assert listed.keys() == seen.tags.keys() | {"latest"}
+    assert named["latest"].removeprefix("sha256.") in seen.digests
+    by_id: dict[str, str] = {}
+    for tag, digest in seen.tags.items():
+        assert by_id.setdefault(listed[tag], digest) == digest, f"{user}: {tag} names another's image"
+    assert len(by_id) == len(set(by_id.values())) == len(seen.digests) == len(container["images"])
+
+
+def test_fifty_clients_push_and_pull_at_once(busy: Product) -> None:
+    users = {name: busy.new_user(name) for name in (f"user{number}" for number in range(USERS))}
+    seen = walk(busy, clients=CLIENTS, users=users, seconds=SECONDS)
+    assert [line for one in seen.values() for line in one.surprises] == []
+    assert sum(server_errors(one) for one in seen.values()) == 0
+    for user, token in users.items():
+        check_container(busy, user, token, seen[user])
+    pushed = sum(len(one.tags) for one in seen.values())
+    requests = sum(one.statuses.total() for one in seen.values())
+    print(f"{pushed} images pushed and pulled in {SECONDS:g} s by {requests} requests")
+    assert pushed >= CLIENTS
+    assert busy.run("registry", "fsck").returncode == 0
+    assert busy.rss_mib(peak=True) <= 120
