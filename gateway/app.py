@@ -6,7 +6,6 @@ One process serves; with ``--workers N`` the main process only holds the listene
 import asyncio
 import logging
 import os
-import signal
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +34,7 @@ from gateway.lifecycle import (
     loop_factory,
     make_control,
     open_listeners,
+    reloading,
     say_ready,
     start_core,
     wait_workers,
@@ -52,7 +52,7 @@ from gateway.resumable.resource import UploadRecords
 from gateway.settings import Settings
 from gateway.settings_routes import Route
 from gateway.settings_source import LoadedSettings
-from gateway.store.opening import open_store
+from gateway.store.opening import open_store, renew_keys
 from gateway.supervise import Child, Workers, core_program, worker_number
 from gateway.systemd import keep_watchdog, notify
 from gateway.trace.feed import Hop, TraceFeed
@@ -266,8 +266,10 @@ class Gateway:
             ended=ended,
         )
 
-    def reload(self) -> None:
-        """Take up a new certificate (SIGHUP)."""
+    def reload(self, fresh: Settings | None) -> None:
+        """Take up a new certificate, and the keys of S3 that ``fresh`` settings name (SIGHUP)."""
+        if fresh is not None:
+            renew_keys(self.store, fresh)
         if self.tls is not None and (problem := self.tls.reload()):
             log.error("the certificate stays as it is: %s", problem)
 
@@ -342,9 +344,9 @@ async def _serve(
     gateway = Gateway(settings, owns_core=not settings.core.url)
     if not is_worker:
         await asyncio.to_thread(_recover, gateway)
-    ended = ended_by_signal(on_hangup=gateway.reload)
+    core = None if settings.core.url or is_worker else _core_child(loaded, command, gateway.health)
+    ended = ended_by_signal(on_hangup=reloading(loaded, command.flags, gateway.reload, core))
     async with asyncio.TaskGroup() as group:
-        core = None if settings.core.url or is_worker else _core_child(loaded, command, gateway.health)
         jobs: list[asyncio.Task[Any]] = [*await start_core(group, core, settings.core_socket, gateway.probe)]
         await gateway.listen(sockets)
         jobs += await gateway.background(group)
@@ -365,9 +367,9 @@ async def _hold(loaded: LoadedSettings, command: CommandLine, sockets: dict[str,
     gateway = Gateway(settings, owns_core=False)
     await asyncio.to_thread(_recover, gateway)
     workers = Workers(settings.server.workers, arguments=command.arguments, sockets=sockets)
-    ended = ended_by_signal(on_hangup=lambda: workers.relay(signal.SIGHUP))
+    core = None if settings.core.url else _core_child(loaded, command, gateway.health)
+    ended = ended_by_signal(on_hangup=reloading(loaded, command.flags, gateway.reload, core, workers))
     async with asyncio.TaskGroup() as group:
-        core = None if settings.core.url else _core_child(loaded, command, gateway.health)
         jobs: list[asyncio.Task[Any]] = [*await start_core(group, core, settings.core_socket, gateway.probe)]
         jobs += [group.create_task(workers.run()), group.create_task(keep_watchdog(os.environ))]
         await wait_workers(workers)

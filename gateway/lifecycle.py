@@ -8,14 +8,17 @@ import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from gateway.control import Action, Control
 from gateway.core_control import READY_S, core_actions, keep_core_name, new_core_ready, wait_until
 from gateway.core_health import Probe
 from gateway.core_upgrade import control_socket
+from gateway.errors import SettingsError
 from gateway.handover import handover_action, is_successor, tell_ready
 from gateway.net.server import open_listener
 from gateway.settings import Settings
+from gateway.settings_source import LoadedSettings, load
 from gateway.supervise import Child, Workers, inherited_sockets
 from gateway.systemd import activated_sockets, notify
 
@@ -100,6 +103,28 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     except ImportError:
         return asyncio.new_event_loop
     return uvloop.new_event_loop
+
+
+def reloading(
+    loaded: LoadedSettings,
+    flags: Mapping[str, Any],
+    take: Callable[[Settings | None], None],
+    *others: Child | Workers | None,
+) -> Callable[[], None]:
+    """What SIGHUP does: ``take`` what the settings say now (None: they are wrong), tell ``others`` too."""
+
+    def reload() -> None:
+        fresh: Settings | None = None
+        try:
+            fresh = load(file=loaded.file, flags=flags).settings
+        except SettingsError as exc:
+            log.error("the settings stay as they are: %s", exc)  # noqa: TRY400 - it says all there is
+        take(fresh)
+        for other in others:
+            if other is not None:
+                other.send(signal.SIGHUP)
+
+    return reload
 
 
 def ended_by_signal(*, on_hangup: Callable[[], None]) -> Ended:

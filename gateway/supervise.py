@@ -308,7 +308,7 @@ class Workers:
             loop.remove_reader(self._ready)
         return True
 
-    def relay(self, number: signal.Signals) -> None:
+    def send(self, number: signal.Signals) -> None:
         """Pass a signal on to all (SIGHUP: reload)."""
         for child in self._children:
             child.send(number)

@@ -7,8 +7,9 @@ import click
 
 from registry_core.commands.accounts import token, user
 from registry_core.commands.collections import collection
-from registry_core.commands.frame import load_settings, settings_options, told_failures
+from registry_core.commands.frame import load_settings, read_settings, settings_options, told_failures
 from registry_core.commands.legacy import import_sregistry
+from registry_core.commands.store import store
 from registry_core.commands.upkeep import backup, fsck, gc, restore, usage
 from registry_core.commands.webhooks import webhook
 
@@ -24,6 +25,7 @@ main.add_command(user)
 main.add_command(token)
 main.add_command(collection)
 main.add_command(webhook)
+main.add_command(store)
 for _upkeep in (gc, fsck, backup, restore, usage, import_sregistry):
     main.add_command(_upkeep)
 
@@ -34,13 +36,15 @@ for _upkeep in (gc, fsck, backup, restore, usage, import_sregistry):
 def serve(*, listen: str | None, config: Path | None, data_dir: Path | None) -> None:
     """Run the core. The gateway starts it by itself unless core.url is set."""
     from registry_core.registry import open_registry  # noqa: PLC0415 – only a server needs all of it
-    from registry_core.server import bind_tcp, bind_unix, configure_logging  # noqa: PLC0415
+    from registry_core.server import Hangup, bind_tcp, bind_unix, configure_logging  # noqa: PLC0415
     from registry_core.server import serve as run  # noqa: PLC0415
 
+    hangup = Hangup(lambda: read_settings(config, data_dir))
     settings = load_settings(config, data_dir)
     configure_logging(level=settings.log.level, form=settings.log.format)
     with told_failures():
         registry = open_registry(settings)
+        hangup.obey(registry)
         listener = bind_tcp(listen) if listen else bind_unix(settings.core_socket)
         run(registry, listener)
 

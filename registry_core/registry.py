@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from gateway.contract import load_secret
@@ -32,6 +33,15 @@ class LazyStore:
             if self._store is None:
                 self._store = self._opener()
             return self._store
+
+    def renew_keys(self, settings: Settings) -> None:
+        """Go on with the keys of newly read settings, now or when the store is opened."""
+        with self._lock:
+            store = self._store
+            if store is None:
+                self._opener = partial(_open_store, settings)
+        if store is not None:
+            _renew_keys(store, settings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,3 +99,9 @@ def _open_store(settings: Settings) -> Any:
     from gateway.store.opening import open_store  # noqa: PLC0415 – commands about accounts need no store
 
     return open_store(settings)
+
+
+def _renew_keys(store: BlobStore, settings: Settings) -> None:
+    from gateway.store.opening import renew_keys  # noqa: PLC0415 – see above
+
+    renew_keys(store, settings)

@@ -4,13 +4,19 @@ import logging
 import secrets
 import signal
 import socket
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import uvicorn
 
+from gateway.errors import SettingsError
+from gateway.settings import Settings
 from registry_core.app import build_app
 from registry_core.registry import Registry
+
+log = logging.getLogger(__name__)
 
 _BACKLOG: Final = 1024
 _DRAIN_S: Final = 20
@@ -41,6 +47,33 @@ def bind_tcp(address: str) -> socket.socket:
     """Listen at ``HOST:PORT``."""
     host, _, port = address.rpartition(":")
     return socket.create_server((host.strip("[]"), int(port)), backlog=_BACKLOG)
+
+
+class Hangup:
+    """SIGHUP: the settings are read again, and the store goes on with the keys that they name now.
+
+    Made before anything else, so that a signal during the start is not lost (nor the end of the process).
+    """
+
+    def __init__(self, read: Callable[[], Settings]) -> None:
+        """``read`` raises: SettingsError."""
+        self._read = read
+        self._wanted = threading.Event()
+        signal.signal(signal.SIGHUP, lambda *_: self._wanted.set())
+
+    def obey(self, registry: Registry) -> None:
+        """From now on, in a thread that ends with the process."""
+        threading.Thread(target=self._obey, args=(registry,), name="hangup", daemon=True).start()
+
+    def _obey(self, registry: Registry) -> None:
+        while self._wanted.wait():
+            self._wanted.clear()
+            try:
+                registry.lazy_store.renew_keys(self._read())
+            except SettingsError as exc:
+                log.error("the settings stay as they are: %s", exc)  # noqa: TRY400 - it says all there is
+            else:
+                log.info("the keys of the store were read again")
 
 
 def serve(registry: Registry, listener: socket.socket) -> None:

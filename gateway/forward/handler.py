@@ -31,6 +31,16 @@ _ALLOW: Final = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 _TUNNEL_IDLE_S: Final = 600.0  # browsers and WebSocket libraries ping at least every minute or two
 
 
+# The core reads an image back before it answers these, where the client brought it to S3 by itself.
+_VERIFYING: Final = ("/_complete", "/_multipart_complete")
+_VERIFYING_S: Final = 3600.0
+
+
+def patience_s(path: str) -> float:
+    """How long the core may well take before it begins to answer, in seconds."""
+    return _VERIFYING_S if path.startswith("/v2/imagefile/") and path.endswith(_VERIFYING) else 0.0
+
+
 @runtime_checkable
 class SendsTrailers(Protocol):
     """A request body that knows the fields after its last chunk."""
@@ -88,7 +98,9 @@ class ForwardHandler:
             method=head.method,
             head=request_head(head, exchange.peer, exchange.request_id, upgrade=upgrade),
             body=body,
-            head_s=self._core.head_s,
+            head_s=self._core.head_s
+            if self._health is None
+            else max(self._core.head_s, patience_s(head.path)),
             idle_s=self._core.idle_s,
             hold=DialHold(seconds=self._core.hold_s, health=self._health),
             may_upgrade=bool(upgrade),

@@ -7,9 +7,9 @@ An upload goes: ``create`` → ``write`` … → ``seal`` (durable, still invisi
 ``place`` is idempotent, so a crash between the two is repaired by calling it again with the sealed name.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,4 +151,53 @@ class BlobStore(Protocol):
 
     def free_bytes(self) -> int | None:
         """Room for new uploads, None = not known."""
+        ...
+
+
+@runtime_checkable
+class DirectStore(Protocol):
+    """What a store can do besides that clients reach by themselves, with links that expire.
+
+    A file goes: ``begin_direct`` → ``sign_part`` for each part → ``seal_direct``, after which no link that was given
+    out changes it any more → ``read_staged`` to verify it → ``place``. A file in one piece is a file of one part.
+    ``discard_staged`` gives it up at any time.
+    """
+
+    @property
+    def least_part_bytes(self) -> int:
+        """No part but the last may be smaller."""
+        ...
+
+    @property
+    def most_part_bytes(self) -> int:
+        """No part may be larger."""
+        ...
+
+    def begin_direct(self, staged: str) -> None:
+        """Begin a file that clients bring by themselves. Raises: StoreDown."""
+        ...
+
+    def sign_part(self, staged: str, *, number: int, sha256: str) -> str:
+        """A link that takes part ``number`` (from 1) by PUT. With ``sha256`` the client must state this digest.
+
+        Raises: BlobMissing (nothing begun under this name), StoreDown.
+        """
+        ...
+
+    def seal_direct(
+        self, staged: str, *, total_size: int, part_size: int, etags: Mapping[int, str]
+    ) -> SealedBlob:
+        """Put the parts together: durable, not visible, not changed by anybody from here on. Safe to repeat.
+
+        ``etags`` are what the client was told for each part; it decides where a part was sent twice.
+        Raises: BlobMissing (a part, or all of it), LengthMismatch, StoreDown.
+        """
+        ...
+
+    def discard_staged(self, staged: str) -> None:
+        """As of every store."""
+        ...
+
+    def sign_read(self, key: str, *, method: str, filename: str) -> str:
+        """A link that reads a blob, whole or in ranges. Raises: BlobMissing, StoreDown."""
         ...

@@ -1,13 +1,20 @@
 """Owns the choice of the store that the settings ask for."""
 
+from typing import Literal
+
 from gateway.settings import Settings
 from gateway.store.base import BlobStore
 from gateway.store.disk import DiskStore
 
+type StoreKind = Literal["disk", "s3"]
 
-def open_store(settings: Settings) -> BlobStore:
-    """The store, ready for use. Nothing is read, made or dialled yet: a store that is down does not stop a start."""
-    if settings.storage.kind == "s3":
+
+def open_store(settings: Settings, *, kind: StoreKind | None = None) -> BlobStore:
+    """The store, ready for use, or the other one of the settings by its ``kind``.
+
+    Nothing is read, made or dialled yet: a store that is down does not stop a start.
+    """
+    if (kind or settings.storage.kind) == "s3":
         # Not with the module: a disk store has no use for an HTTP client.
         from gateway.store.s3_store import S3Store  # noqa: PLC0415
 
@@ -19,3 +26,12 @@ def open_store(settings: Settings) -> BlobStore:
         )
     disk = settings.storage.disk
     return DiskStore(settings.store_root, reserve_bytes=disk.reserve_bytes, fsync=disk.fsync)
+
+
+def renew_keys(store: BlobStore, settings: Settings) -> None:
+    """Let an open store go on with the keys of newly read settings. Whatever runs goes on."""
+    if settings.storage.kind == "s3":
+        from gateway.store.s3_store import S3Store  # noqa: PLC0415 - see above
+
+        if isinstance(store, S3Store):
+            store.take_keys(settings.storage.s3)

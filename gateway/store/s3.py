@@ -22,6 +22,7 @@ from urllib.parse import SplitResult, quote
 from gateway.errors import StoreDown
 from gateway.settings import S3
 from gateway.store.s3_answers import WRONG_KEY, S3Answer, S3Fault, error_code
+from gateway.store.s3_presign import Signer, signer_of
 from gateway.store.s3_tap import S3Observer, S3Seen
 
 CONNECT_S: Final = 5.0
@@ -106,6 +107,19 @@ class S3Wire:
             with suppress(S3Fault):
                 self._persist(_Call("HEAD", None, {}, {}, b""), 0.0, lambda: True, _read_whole)
 
+    def take_keys(self, settings: S3) -> None:
+        """New key pairs. The pair in use stays the last resort: the server may take up the new one later."""
+        pairs = _key_pairs(settings)
+        with self._lock:
+            if pairs and pairs != self._keys[: len(pairs)]:
+                self._keys = tuple(dict.fromkeys((*pairs, *self._keys[:1])))
+
+    def signer(self) -> Signer:
+        """Signs links to the external endpoint with the keys that worked last. Raises: StoreDown."""
+        if not self._keys:
+            raise StoreDown(detail=f"{self.where}: no access key is set (storage.s3.access_key)")
+        return signer_of(self._settings, self._keys[0])
+
     def redirect(self, address: tuple[str, int] | None) -> None:
         """Dial this plain address from now on; None: the endpoint again. Nothing under way is cut."""
         self._detour = address
@@ -164,12 +178,15 @@ class S3Wire:
                 result = self._try(call, pair, take)
             except S3Fault as fault:
                 refused = fault.answer.code in WRONG_KEY or fault.answer.status == http.HTTPStatus.FORBIDDEN
-                if not refused or pair is keys[-1]:
+                if not refused or (pair is keys[-1] and self._keys is keys):
                     raise
             else:
-                if pair is not keys[0]:
-                    self._keys = (pair, *(other for other in keys if other is not pair))
+                with self._lock:
+                    if pair is not keys[0] and self._keys is keys:
+                        self._keys = (pair, *(other for other in keys if other is not pair))
                 return result
+        if keys:  # they were replaced while this request was tried with the old ones
+            return self._with_any_key(call, take)
         raise StoreDown(detail=f"{self.where}: no access key is set (storage.s3.access_key)")
 
     def _try[T](

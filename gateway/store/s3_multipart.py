@@ -177,15 +177,28 @@ class S3Multiparts:
                     started=read_time(found.findtext("{*}Initiated") or "1970-01-01T00:00:00Z"),
                 )
 
-    def sent_bytes(self, upload: Multipart) -> int:
-        """How much S3 has of it. Raises: S3Fault, StoreDown."""
+    def parts(self, upload: Multipart) -> Iterator[SentPart]:
+        """What S3 has of it, oldest first where a part was sent twice (SeaweedFS lists it twice then).
+
+        Raises: S3Fault, StoreDown.
+        """
         pages = list_pages(
             self.wire,
             {"uploadId": upload.id},
             next_markers={"NextPartNumberMarker": "part-number-marker"},
             key=upload.key,
         )
-        return sum(int(part.findtext("{*}Size") or 0) for page in pages for part in page.iterfind("{*}Part"))
+        found = [part for page in pages for part in page.iterfind("{*}Part")]
+        for part in sorted(found, key=lambda part: part.findtext("{*}LastModified") or ""):
+            yield SentPart(
+                number=int(part.findtext("{*}PartNumber") or 0),
+                etag=part.findtext("{*}ETag") or "",
+                size=int(part.findtext("{*}Size") or 0),
+            )
+
+    def sent_bytes(self, upload: Multipart) -> int:
+        """How much S3 has of it. Raises: S3Fault, StoreDown."""
+        return sum(part.size for part in self.parts(upload))
 
 
 def part_bytes_at(number: int, *, first: int, size_hint: int | None) -> int:

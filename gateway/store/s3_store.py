@@ -7,7 +7,7 @@ files in ``spool`` (they hold nothing else), as on disk: S3 cannot tell a slow u
 import io
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
@@ -19,7 +19,8 @@ from gateway.store.keys import check_digest, check_key, digest_of
 from gateway.store.s3 import PART_PATIENCE_S, PATIENCE_S, S3Wire
 from gateway.store.s3_answers import S3Fault, S3Faults
 from gateway.store.s3_collect import collect
-from gateway.store.s3_multipart import Buffers, S3Multiparts
+from gateway.store.s3_direct import S3Direct
+from gateway.store.s3_multipart import LEAST_PART_BYTES, MOST_PART_BYTES, Buffers, S3Multiparts
 from gateway.store.s3_parts import S3Parts, S3PartsWriter
 from gateway.store.s3_reading import S3File
 from gateway.store.s3_records import BLOBS, DIGESTS, NOT_FOUND, OBJECTS, STAGING, Named, S3Records
@@ -42,6 +43,11 @@ class S3Store:
         self._multiparts = S3Multiparts(self._wire, Buffers(buffer_bytes, part_bytes=settings.part_bytes))
         self._parts = S3Parts(self._multiparts, self._patient)
         self._alive = Staging(spool, reserve_bytes=0, fsync=False)
+        self._direct = S3Direct(self._parts, self._alive, expire_s=settings.signed_url_expire_minutes * 60)
+
+    def take_keys(self, settings: S3) -> None:
+        """Go on with other keys; nothing under way is disturbed."""
+        self._wire.take_keys(settings)
 
     @property
     def wire(self) -> S3Wire:
@@ -211,6 +217,43 @@ class S3Store:
     def free_bytes(self) -> int | None:
         """S3 does not tell."""
         return None
+
+    @property
+    def least_part_bytes(self) -> int:
+        """No part but the last may be smaller."""
+        return LEAST_PART_BYTES
+
+    @property
+    def most_part_bytes(self) -> int:
+        """No part may be larger."""
+        return MOST_PART_BYTES
+
+    def begin_direct(self, staged: str) -> None:
+        """Begin a file that clients bring by themselves. Raises: StoreDown."""
+        with S3Faults():
+            self._direct.begin(check_staged(staged))
+
+    def sign_part(self, staged: str, *, number: int, sha256: str) -> str:
+        """A link that takes a part by PUT. Raises: BlobMissing, StoreDown."""
+        with S3Faults():
+            return self._direct.sign_part(check_staged(staged), number=number, sha256=sha256)
+
+    def seal_direct(
+        self, staged: str, *, total_size: int, part_size: int, etags: Mapping[int, str]
+    ) -> SealedBlob:
+        """Put the parts together, for good. Raises: BlobMissing, LengthMismatch, StoreDown."""
+        with S3Faults():
+            self._direct.seal(check_staged(staged), total_size=total_size, part_size=part_size, etags=etags)
+        return SealedBlob(staged=staged, size=total_size)
+
+    def sign_read(self, key: str, *, method: str, filename: str) -> str:
+        """A link that reads a blob. Raises: BlobMissing, StoreDown."""
+        with S3Faults():
+            for staged in self._candidates(key, self._named(key)):
+                size = self._records.size_of(OBJECTS + staged)
+                if size is not None:
+                    return self._direct.sign_read(staged, method=method, filename=filename, size=size)
+        raise BlobMissing(detail=key)
 
     def close(self) -> None:
         """Close idle connections and threads."""

@@ -24,11 +24,15 @@ COMMAND_LINE: Final = "(command line)"
 MACHINE: Final = Actor(user_id=-1, name=COMMAND_LINE, admin=True, scope=Scope.ADMIN)
 
 
+def read_settings(config: Path | None, data_dir: Path | None) -> Settings:
+    """The settings of a command. Raises: SettingsError."""
+    return load(file=config, flags={"server.data_dir": str(data_dir) if data_dir else None}).settings
+
+
 def load_settings(config: Path | None, data_dir: Path | None) -> Settings:
     """The settings, or the end with every problem named."""
-    flags = {"server.data_dir": str(data_dir) if data_dir else None}
     try:
-        return load(file=config, flags=flags).settings
+        return read_settings(config, data_dir)
     except SettingsError as exc:
         for problem in exc.problems:
             click.echo(f"registry: {problem.where}: {problem.what}", err=True)

@@ -223,6 +223,12 @@ def upload_by_id(db: Connection, upload_id: str) -> Upload | None:
     return one(Upload, db.execute(select(uploads).where(uploads.c.id == upload_id)).first())
 
 
+def uploads_of(db: Connection, image_id: int, user_id: int) -> list[Upload]:
+    """A user's pushes of an image that are under way, newest first."""
+    found = select(uploads).where(uploads.c.image_id == image_id, uploads.c.user_id == user_id)
+    return [value(Upload, row) for row in db.execute(found.order_by(uploads.c.created_at.desc()))]
+
+
 def delete_upload(db: Connection, upload_id: str) -> None:
     db.execute(delete(uploads).where(uploads.c.id == upload_id))
 

@@ -11,7 +11,8 @@ from functools import cached_property, partial
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from starlette.concurrency import run_in_threadpool
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
@@ -140,14 +141,20 @@ class Call:
 type Endpoint = Callable[[Registry, Call], Answer]
 
 
-def api_route(registry: Registry, path: str, methods: Mapping[str, Endpoint]) -> Route:
-    """A route whose endpoint depends on the method."""
+def api_route(
+    registry: Registry,
+    path: str,
+    methods: Mapping[str, Endpoint],
+    *,
+    limiter: CapacityLimiter | None = None,
+) -> Route:
+    """A route whose endpoint depends on the method. ``limiter`` gives it threads that are not everybody's."""
 
     async def answer(request: Request) -> Response:
         method = "GET" if request.method == "HEAD" and "HEAD" not in methods else request.method
         body = await read_body(request) if method not in {"GET", "HEAD"} else b""
         work = partial(methods[method], registry, Call(request, body))
-        return respond(await run_in_threadpool(again, work))
+        return respond(await run_sync(again, work, limiter=limiter))
 
     return Route(path, answer, methods=list(methods))
 

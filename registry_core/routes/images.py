@@ -1,7 +1,9 @@
 """Owns the paths of images, their files and their tags in the library API."""
 
 from collections.abc import Sequence
+from typing import Any, Final
 
+from anyio import CapacityLimiter
 from starlette.routing import Route
 
 from gateway.errors import BadForm
@@ -10,12 +12,16 @@ from registry_core.names import parse_hash, parse_ref
 from registry_core.registry import Registry
 from registry_core.routes.call import Answer, Call, api_route, data
 from registry_core.routes.library import described
-from registry_core.service import places, pull, push, removal
+from registry_core.service import places, pull, push, removal, tagging
+
+# Threads of their own: what came to S3 directly is read back here, and nothing else may wait for that.
+_FINISHING: Final = 8
 
 
 def routes(registry: Registry) -> Sequence[Route]:
     """The routes of images; the ones asked most often come first."""
     single = "/v2/imagefile/{image_id}"
+    finishing = CapacityLimiter(_FINISHING)
     return (
         api_route(registry, "/v1/images/{ref:path}", {"GET": show_image, "DELETE": delete_image}),
         api_route(registry, "/v1/imagefile/{ref:path}", {"GET": redirect_to_bytes}),
@@ -23,9 +29,9 @@ def routes(registry: Registry) -> Sequence[Route]:
         api_route(registry, "/v2/tags/{container_id}", {"GET": show_arch_tags, "POST": set_arch_tag}),
         api_route(registry, "/v1/tags/{container_id}", {"GET": show_tags, "POST": set_tag}),
         api_route(registry, single, {"POST": begin_single}),
-        api_route(registry, f"{single}/_complete", {"PUT": complete_single}),
+        api_route(registry, f"{single}/_complete", {"PUT": complete_single}, limiter=finishing),
         api_route(registry, f"{single}/_multipart", {"POST": begin_parts, "PUT": sign_part}),
-        api_route(registry, f"{single}/_multipart_complete", {"PUT": complete_parts}),
+        api_route(registry, f"{single}/_multipart_complete", {"PUT": complete_parts}, limiter=finishing),
         api_route(registry, f"{single}/_multipart_abort", {"PUT": abort_parts}),
     )
 
@@ -44,7 +50,7 @@ def redirect_to_bytes(registry: Registry, call: Call) -> Answer:
     """303, never 302: only then do clients download in parallel and keep their token from other hosts."""
     ref = parse_ref(call.params["ref"])
     found = pull.find_image(registry, call.actor(registry), ref, arch=call.arch, uploaded_only=True)
-    location = pull.link_to_bytes(registry, found, counted=call.method == "GET")
+    location = pull.link_to_bytes(registry, found, method=call.method)
     return Answer(status=303, headers={"location": location})
 
 
@@ -60,12 +66,12 @@ def add_image(registry: Registry, call: Call) -> Answer:
 
 
 def show_arch_tags(registry: Registry, call: Call) -> Answer:
-    tags = push.tags_by_arch(registry, call.actor(registry), call.id_param("container_id"))
+    tags = tagging.tags_by_arch(registry, call.actor(registry), call.id_param("container_id"))
     return data(wire.arch_tags(tags))
 
 
 def show_tags(registry: Registry, call: Call) -> Answer:
-    tags = push.tags_by_arch(registry, call.actor(registry), call.id_param("container_id"))
+    tags = tagging.tags_by_arch(registry, call.actor(registry), call.id_param("container_id"))
     return data(wire.flat_tags(tags))
 
 
@@ -78,7 +84,7 @@ def set_tag(registry: Registry, call: Call) -> Answer:
 
 
 def _set_tag(registry: Registry, call: Call, *, arch: str) -> Answer:
-    push.set_tag(
+    tagging.set_tag(
         registry,
         call.actor(registry),
         call.id_param("container_id"),
@@ -136,15 +142,22 @@ def complete_parts(registry: Registry, call: Call) -> Answer:
     listed = call.json.get("completedparts")
     if not isinstance(listed, list):
         raise BadForm("The field 'completedParts' must list the parts.")
-    numbers = {part.get("partNumber") for part in listed if isinstance(part, dict)}
+    etags = {_number(part): str(part.get("token") or "") for part in listed if isinstance(part, dict)}
     finished = push.finish(
         registry,
         call.actor(registry),
         call.id_param("image_id"),
         upload_id=call.text("uploadid") or "-",
-        parts=len(numbers),
+        etags=etags,
     )
     return _finished(finished)
+
+
+def _number(part: dict[str, Any]) -> int:
+    number = part.get("partNumber")
+    if not isinstance(number, int):
+        raise BadForm("Each part must have a 'partNumber', a whole number.")
+    return number
 
 
 def abort_parts(registry: Registry, call: Call) -> Answer:

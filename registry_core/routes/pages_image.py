@@ -11,7 +11,7 @@ from registry_core.names import ImageRef, parse_ref
 from registry_core.paths import container_path, image_path
 from registry_core.registry import Registry
 from registry_core.routes.pages_frame import Page, Redirect, Site, Visit
-from registry_core.service import browse, push, removal, stewardship
+from registry_core.service import browse, removal, stewardship, tagging
 from registry_core.service.browse import ImageView
 
 _DEFAULT_ARCH: Final = "amd64"
@@ -88,7 +88,7 @@ def _change_image(site: Site, visit: Visit) -> Redirect:
     tag = visit.said("tag")
     match visit.said("do"):
         case "tag":
-            push.set_tag(registry, who, view.container.id, tag=tag, image_id=view.image.id)
+            tagging.set_tag(registry, who, view.container.id, tag=tag, image_id=view.image.id)
             return Redirect(path=here, notice="tagged")
         case "untag":
             ref = ImageRef(entity=names[0], collection=names[1], container=names[2], tag=tag)

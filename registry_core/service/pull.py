@@ -10,7 +10,7 @@ from registry_core.names import DEFAULT_ARCH, ImageRef
 from registry_core.policy import Actor
 from registry_core.registry import Registry
 from registry_core.repo import images, lookup
-from registry_core.service import places
+from registry_core.service import direct, places
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,18 +48,27 @@ def _choose(named: dict[str, lookup.Named], arch: str) -> lookup.Named | None:
     return named.get(DEFAULT_ARCH) or next(iter(named.values()), None)
 
 
-def link_to_bytes(registry: Registry, found: FoundImage, *, counted: bool) -> str:
-    """A URL that reads the image until it expires; ``counted`` = somebody pulls, and not only looks."""
+def link_to_bytes(registry: Registry, found: FoundImage, *, method: str) -> str:
+    """A URL that reads the image until it expires, by GET or HEAD; a GET is counted as a download.
+
+    Raises: StoreDown, BlobMissing (only where clients are sent to S3).
+    """
     entity, collection, container = places.whole(found.place)
     image = found.image
-    if counted:
-        registry.downloads.add(image.id)
     label = found.tag or f"sha256.{image.sha256[:12]}"
+    filename = f"{container.name}_{label}.sif"
+    key = blob_key(entity.name, collection.name, container.name, image.sha256)
+    store = direct.store_of(registry)
+    location = store.sign_read(key, method=method, filename=filename) if store else ""
+    if method == "GET":
+        registry.downloads.add(image.id)
+    if location:
+        return location
     link = BlobLink(
-        key=blob_key(entity.name, collection.name, container.name, image.sha256),
+        key=key,
         sha256=image.sha256,
         size=image.size,
-        filename=f"{container.name}_{label}.sif",
+        filename=filename,
         expires=registry.now + int(registry.settings.registry.link_s),
     )
     return registry.url(BLOB_PREFIX + seal(registry.secret, link))

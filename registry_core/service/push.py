@@ -1,23 +1,23 @@
-"""Owns the library push: the image row, permission for the bytes, the proof that they came, and the tags."""
+"""Owns the library push: the image row, permission for the bytes, the proof that they came."""
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import Connection
 
-from gateway.contract import SHA256_HEX, TRANSFER_PREFIX, Ticket, TicketKind, parse_tag, seal
-from gateway.errors import BadForm, Conflict, DigestMismatch, LengthMismatch, NotFound
+from gateway.contract import SHA256_HEX, TRANSFER_PREFIX, Ticket, TicketKind, seal
+from gateway.errors import BadForm, BlobMissing, Conflict, DigestMismatch, LengthMismatch, NotFound
 from gateway.store.keys import blob_key
 from registry_core import policy
 from registry_core.model import Image, Place, Upload
-from registry_core.names import DEFAULT_ARCH
 from registry_core.paths import container_path
 from registry_core.policy import Actor
 from registry_core.registry import Registry
 from registry_core.repo import catalog, images, journal
 from registry_core.repo.schema import images as image_table
-from registry_core.service import commits, events, places, quota
+from registry_core.service import commits, direct, events, places, quota
 from registry_core.service.tickets import expiry, new_upload_id
 
 # S3 allows so many parts, and clients number them so.
@@ -29,7 +29,6 @@ _LOOK_EVERY_S: Final = 0.05
 _MOST_BYTES: Final = 1 << 50
 # With this in its query, clients add the digest of the body as a header (library-protocol 4.1).
 _ASK_DIGEST: Final = "?X-Amz-SignedHeaders=x-amz-content-sha256"
-_ARCH_CHARS: Final = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +119,15 @@ def begin_single(registry: Registry, actor: Actor | None, image_id: int, *, size
         room = quota.room_for(registry, db, entity, collection, size)
     if sha256 and sha256.lower() != image.sha256:
         raise DigestMismatch(f"The image was announced as {image.sha256}, and now as {sha256[:64]}.")
+    store = direct.store_of(registry)
+    if store is not None:
+        direct.check_one_piece(store, size)
+        upload_id = new_upload_id()
+        with registry.database.write() as db:
+            _add_upload(registry, db, actor, image, upload_id, size=size, part_size=size)
+        store.begin_direct(upload_id)
+        # Who tells the digest here sends it with the bytes too, where the link says so.
+        return store.sign_part(upload_id, number=1, sha256=sha256.lower())
     ticket = _ticket(
         registry, actor, place, image, kind="image", upload_id=new_upload_id(), size=size, room=room
     )
@@ -131,24 +139,40 @@ def begin_parts(registry: Registry, actor: Actor | None, image_id: int, *, size:
     storage = registry.settings.storage
     if storage.kind == "s3" and not storage.s3.multipart_upload:
         raise NotFound("This registry takes images in one piece.")
-    actor = policy.require_user(actor)
     _check_size(size)
+    store = direct.store_of(registry)
+    least = store.least_part_bytes if store else 1
     with registry.database.write() as db:
         place, image = places.place_of_image(registry, db, actor, image_id, "push")
         entity, collection, _container = places.whole(place)
         quota.room_for(registry, db, entity, collection, size)
-        part_size = choose_part_size(size, registry.settings.registry.part_bytes)
+        part_size = choose_part_size(size, max(least, registry.settings.registry.part_bytes))
         upload_id = new_upload_id()
-        images.add_upload(
-            db,
-            id=upload_id,
-            image_id=image.id,
-            user_id=actor.user_id,
-            size=size,
-            part_size=part_size,
-            created_at=registry.now,
-        )
+        _add_upload(registry, db, actor, image, upload_id, size=size, part_size=part_size)
+    if store is not None:
+        store.begin_direct(upload_id)
     return Parts(upload_id=upload_id, total=-(-size // part_size), size=part_size)
+
+
+def _add_upload(
+    registry: Registry,
+    db: Connection,
+    actor: Actor | None,
+    image: Image,
+    upload_id: str,
+    *,
+    size: int,
+    part_size: int,
+) -> None:
+    images.add_upload(
+        db,
+        id=upload_id,
+        image_id=image.id,
+        user_id=policy.require_user(actor).user_id,
+        size=size,
+        part_size=part_size,
+        created_at=registry.now,
+    )
 
 
 def choose_part_size(size: int, wanted: int) -> int:
@@ -182,6 +206,9 @@ def part_url(
         raise LengthMismatch(f"Part {number} has {expected} bytes, not {size}.")
     if sha256 and not SHA256_HEX.fullmatch(sha256.lower()):
         raise BadForm("The field 'sha256sum' must have 64 hex digits.")
+    store = direct.store_of(registry)
+    if store is not None:
+        return store.sign_part(upload.id, number=number, sha256=sha256.lower())
     ticket = _ticket(
         registry,
         actor,
@@ -199,9 +226,18 @@ def part_url(
 
 
 def finish(
-    registry: Registry, actor: Actor | None, image_id: int, *, upload_id: str = "", parts: int = 0
+    registry: Registry,
+    actor: Actor | None,
+    image_id: int,
+    *,
+    upload_id: str = "",
+    etags: Mapping[int, str] | None = None,
 ) -> Finished:
-    """The end of a push: the bytes must be there, verified. Raises: NotFound, Unauthorized, Forbidden, Conflict."""
+    """The end of a push: the bytes must be there, verified. ``etags`` are those of the parts that the client lists.
+
+    Raises: NotFound, Unauthorized, Forbidden, Conflict, and from S3 DigestMismatch, LengthMismatch, StoreDown.
+    """
+    _deliver(registry, actor, image_id, upload_id=upload_id, etags=etags or {})
     deadline = time.monotonic() + _WAIT_S
     while True:
         with registry.database.read() as db:
@@ -211,9 +247,7 @@ def finish(
                 break
         time.sleep(_LOOK_EVERY_S)
     if upload is not None:
-        total = -(-upload.size // upload.part_size)
-        if parts != total:
-            raise BadForm(f"The upload has {total} parts, and {parts} were listed.")
+        _check_listed(upload, etags or {})
     if not image.uploaded:
         raise Conflict(
             "The image has not arrived whole, or its SHA-256 was not the promised one. Push again."
@@ -231,6 +265,49 @@ def finish(
     )
 
 
+def _check_listed(upload: Upload, etags: Mapping[int, str]) -> None:
+    total = -(-upload.size // upload.part_size)
+    if len(etags) != total:
+        raise BadForm(f"The upload has {total} parts, and {len(etags)} were listed.")
+
+
+def _deliver(
+    registry: Registry, actor: Actor | None, image_id: int, *, upload_id: str, etags: Mapping[int, str]
+) -> None:
+    """Take over what the client brought to S3 by itself, if it did."""
+    store = direct.store_of(registry)
+    if store is None:
+        return
+    with registry.database.read() as db:
+        place, image = places.place_of_image(registry, db, actor, image_id, "push")
+        if upload_id:
+            uploads: Sequence[Upload] = (_own_upload(db, actor, image, upload_id),)
+            _check_listed(uploads[0], etags)
+        else:
+            owner = policy.require_user(actor).user_id
+            uploads = [one for one in images.uploads_of(db, image.id, owner) if one.size <= one.part_size]
+    if image.uploaded:  # by somebody who was faster
+        for upload in uploads:
+            store.discard_staged(upload.id)
+        return
+    if not uploads:
+        return
+    ticket = _ticket(
+        registry,
+        actor,
+        place,
+        image,
+        kind="image",
+        upload_id=uploads[0].id,
+        size=uploads[0].size,
+        room=None,
+    )
+    try:
+        direct.deliver(registry, store, ticket, uploads, etags=etags)
+    except BlobMissing as exc:
+        raise Conflict("The image has not arrived whole. Push again.", detail=str(exc)) from exc
+
+
 def abort(registry: Registry, actor: Actor | None, image_id: int, *, upload_id: str) -> None:
     """Give up an upload in parts; what came of it is removed. Raises: NotFound, Unauthorized, Forbidden."""
     with registry.database.write() as db:
@@ -238,56 +315,6 @@ def abort(registry: Registry, actor: Actor | None, image_id: int, *, upload_id: 
         upload = _own_upload(db, actor, image, upload_id)
         images.delete_upload(db, upload.id)
     registry.store.discard_staged(upload.id)
-
-
-def tags_by_arch(registry: Registry, actor: Actor | None, container_id: int) -> dict[str, dict[str, int]]:
-    """Architecture → tag → image id. Raises: NotFound, Unauthorized."""
-    with registry.database.read() as db:
-        place = catalog.place_of_container(db, actor, container_id)
-        places.require(registry, actor, place, "pull")
-        found: dict[str, dict[str, int]] = {}
-        for tag in images.tags_in(db, container_id):
-            found.setdefault(tag.arch, {})[tag.name] = tag.image_id
-    return found
-
-
-def set_tag(
-    registry: Registry, actor: Actor | None, container_id: int, *, tag: str, image_id: int, arch: str = ""
-) -> None:
-    """Let a tag of this container name an image of this container.
-
-    Raises: NotFound, Unauthorized, Forbidden, BadForm, Conflict, FrozenTag.
-    """
-    actor = policy.require_user(actor)
-    tag = parse_tag(tag)
-    with registry.database.write() as db:
-        place = catalog.place_of_container(db, actor, container_id)
-        places.require(registry, actor, place, "push")
-        _entity, _collection, container = places.whole(place)
-        image = images.by_id(db, image_id)
-        if image is None or image.container_id != container_id:
-            raise NotFound(f"There is no image {image_id} in the container {container.name}.")
-        if container.read_only:
-            raise Conflict(f"The container {container.name} is read-only.")
-        if not image.uploaded:
-            raise Conflict("The image has no bytes yet; it can be tagged after its upload.")
-        commits.move_tag(
-            registry,
-            db,
-            place,
-            image_id=image.id,
-            sha256=image.sha256,
-            tag=tag,
-            arch=_arch(arch) or image.arch or DEFAULT_ARCH,
-            by=actor.name,
-        )
-
-
-def _arch(text: str) -> str:
-    arch = text.strip().lower()
-    if arch and (len(arch) > _ARCH_CHARS or not arch.isascii() or not arch.replace("_", "").isalnum()):
-        raise BadForm(f"'{text[:40]}' is not the name of an architecture.")
-    return arch
 
 
 def _check_size(size: int) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.settings import S3
+from gateway.store.s3_store import S3Store
 
 WEED: Final = Path(sys.prefix) / "bin" / "weed"
 ACCESS_KEY: Final = "gatewaykey"
@@ -48,6 +49,10 @@ class Seaweed:
             "bucket": "images",
         }
         return S3.model_validate(values | changes)
+
+    def store(self, bucket: str, folder: Path) -> S3Store:
+        """A store of our own in a bucket, to look into it."""
+        return S3Store(self.settings(bucket=bucket), spool=folder / "spool", buffer_bytes=24 << 20)
 
     def accept_keys(self, *pairs: tuple[str, str]) -> None:
         """The key pairs that the server takes from its next start on."""
