@@ -1,7 +1,7 @@
 """Owns connections and transactions: what SQLite and PostgreSQL each need to be safe and quick."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +11,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from gateway.errors import StoreError
+from registry_core.repo.quick import Prepared, QuickReads, Row, WouldWait
 
 BUSY_MS: Final = 20_000  # how long a writer waits for another process (a backup, a command) to finish
 _TIMES: Final = 4
@@ -54,6 +55,7 @@ class Database:
             self.url = self.url.set(drivername="postgresql+psycopg")
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.engine = _sqlite_engine(self) if self.is_sqlite else _server_engine(self)
+        self.quick = QuickReads(self.engine)
         # SQLite has one writer at a time, and waits for it by sleeping; our own threads queue up here instead.
         self._writer: Any = threading.RLock() if self.is_sqlite else nullcontext()
 
@@ -64,21 +66,20 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A snapshot to read from. Raises: DatabaseDown."""
+        """A snapshot to read from. Raises: DatabaseDown, WouldWait."""
+        self._may_wait()
         try:
             with self.engine.connect() as connection:
                 yield connection
         except OperationalError as exc:
             raise DatabaseDown(detail=str(exc.orig)) from exc
 
-    @contextmanager
-    def peek(self) -> Iterator[Connection]:
-        """For one statement, which needs no transaction around it. Raises: DatabaseDown."""
+    def ask(self, query: Prepared, values: Mapping[str, Any]) -> list[Row]:
+        """One query, with no transaction around it: what is asked all the time. Raises: DatabaseDown, WouldWait."""
         try:
-            with self.engine.connect() as bare:
-                yield bare.execution_options(peeks=True)
-        except OperationalError as exc:
-            raise DatabaseDown(detail=str(exc.orig)) from exc
+            return self.quick.rows(query, values)
+        except self.quick.driver_error as exc:
+            raise DatabaseDown(detail=str(exc)) from exc
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
@@ -93,6 +94,7 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction: committed at the end, rolled back by an exception. Raises: DatabaseDown, TryAgain."""
+        self._may_wait()
         try:
             with self._writer, self.engine.connect() as bare:
                 connection = bare.execution_options(writes=True)
@@ -117,7 +119,12 @@ class Database:
 
     def close(self) -> None:
         """Let go of every connection."""
+        self.quick.close()
         self.engine.dispose()
+
+    def _may_wait(self) -> None:
+        if self.quick.is_impatient:
+            raise WouldWait
 
 
 def _sqlite_engine(database: Database) -> Engine:
@@ -141,9 +148,8 @@ def _sqlite_engine(database: Database) -> Engine:
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         # A writer takes the lock at once: one that began by reading could only fail when another came first.
-        options = connection.get_execution_options()
-        if "peeks" not in options:
-            connection.exec_driver_sql("BEGIN IMMEDIATE" if "writes" in options else "BEGIN")
+        writes = "writes" in connection.get_execution_options()
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
 

@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, FromClause, Select, and_, bindparam, func, select
+from sqlalchemy import FromClause, Select, and_, bindparam, func, literal_column, select
 
 from registry_core.model import Collection, Container, Entity, Image, Place
 from registry_core.names import ImageRef
 from registry_core.policy import Actor
 from registry_core.repo.catalog import user_id_of
+from registry_core.repo.database import Database
+from registry_core.repo.quick import Prepared
 from registry_core.repo.rows import maybe, value, width
 from registry_core.repo.schema import collections, containers, entities, images, members, tags
 
@@ -23,7 +25,8 @@ class Named:
 
 _OTHER: Final = tags.alias("other")
 _TAGS_OF: Final = (
-    select(func.aggregate_strings(_OTHER.c.name, " "))
+    # In the text of the statement, not as a value: a prepared one has only the values that ``find`` gives.
+    select(func.aggregate_strings(_OTHER.c.name, literal_column("' '")))  # type: ignore[arg-type]
     .where(_OTHER.c.image_id == images.c.id)
     .correlate(images)
     .scalar_subquery()
@@ -51,29 +54,36 @@ def _statement(source: FromClause, arch: Any) -> Select[Any]:
     )
 
 
-_BY_TAG: Final = _statement(
-    _PLACE.outerjoin(
-        tags, and_(tags.c.container_id == containers.c.id, tags.c.name == bindparam("tag"))
-    ).outerjoin(images, images.c.id == tags.c.image_id),
-    tags.c.arch,
-).order_by(tags.c.arch)
-_BY_DIGEST: Final = _statement(
-    _PLACE.outerjoin(
-        images, and_(images.c.container_id == containers.c.id, images.c.sha256 == bindparam("sha256"))
-    ),
-    images.c.arch,
+_BY_TAG: Final = Prepared(
+    _statement(
+        _PLACE.outerjoin(
+            tags, and_(tags.c.container_id == containers.c.id, tags.c.name == bindparam("tag"))
+        ).outerjoin(images, images.c.id == tags.c.image_id),
+        tags.c.arch,
+    ).order_by(tags.c.arch)
+)
+_BY_DIGEST: Final = Prepared(
+    _statement(
+        _PLACE.outerjoin(
+            images, and_(images.c.container_id == containers.c.id, images.c.sha256 == bindparam("sha256"))
+        ),
+        images.c.arch,
+    )
 )
 _COLLECTION: Final = width(Entity)
 _CONTAINER: Final = _COLLECTION + width(Collection)
 _IMAGE: Final = _CONTAINER + width(Container)
 
 
-def find(db: Connection, actor: Actor | None, ref: ImageRef) -> tuple[Place, dict[str, Named]]:
-    """What exists of the reference's place, and by architecture the images that it names."""
+def find(database: Database, actor: Actor | None, ref: ImageRef) -> tuple[Place, dict[str, Named]]:
+    """What exists of the reference's place, and by architecture the images that it names.
+
+    Raises: DatabaseDown, WouldWait.
+    """
     names = {"entity": ref.entity, "collection": ref.collection, "container": ref.container}
     what = {"sha256": ref.sha256} if ref.sha256 else {"tag": ref.tag}
     statement = _BY_DIGEST if ref.sha256 else _BY_TAG
-    rows = db.execute(statement, {**names, **what, "user_id": user_id_of(actor)}).all()
+    rows = database.ask(statement, {**names, **what, "user_id": user_id_of(actor)})
     if not rows:
         return Place(), {}
     first = rows[0]

@@ -30,8 +30,7 @@ def find_image(
 
     An image without bytes is shown to those who may push them. Raises: NotFound, Unauthorized.
     """
-    with registry.database.peek() as db:
-        place, named = lookup.find(db, actor, ref)
+    place, named = lookup.find(registry.database, actor, ref)
     granted = places.require(registry, actor, place, "pull")
     if place.container is None:
         raise NotFound(f"There is no container {ref.entity}/{ref.collection}/{ref.container}.")
