@@ -34,6 +34,10 @@ class DiskStore:
         self._staging = Staging(root / "staging", reserve_bytes=reserve_bytes, fsync=fsync)
         self._blobs = Blobs(root, fsync=fsync)
 
+    @property
+    def waits_for_disk(self) -> bool:
+        return self._staging.fsync
+
     def create(self, staged: str, *, size_hint: int | None) -> DiskWriter:
         """Begin a file; space for ``size_hint`` is taken at once. Raises: StoreFull, StoreDown."""
         return self._staging.create(staged, size_hint=size_hint)

@@ -6,6 +6,7 @@ Pure. A plan is made once from its route; ``rewritten.py`` applies it to one for
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from gateway.http.head import RequestHead
@@ -105,6 +106,7 @@ def must_remove(route: Route, *, status: int | None) -> bool:
     return status is None or route.removes_on(status)
 
 
+@lru_cache(maxsize=2048)  # forms repeat their names
 def alike(name: str) -> str:
     """One spelling for all names that some backend takes for the same."""
     return name.translate(_ALIKE).lower()

@@ -36,40 +36,56 @@ class RouteStore:
         self, folder: Path, *, levels: tuple[int, ...], access: int, reserve_bytes: int, fsync: bool
     ) -> None:
         self._folder = folder.absolute()
+        self._root = str(self._folder)
         self._levels = levels
+        self._is_made = False
         self._access = access
         # Whoever may read the files must reach them; whoever may write them may also move them away.
         self._folder_mode: Final = 0o700 | (access & 0o044) >> 2 | (access & 0o022) | (access & 0o022) >> 1
         self._fsync = fsync
         self._staging = Staging(self._folder / INCOMING, reserve_bytes=reserve_bytes, fsync=fsync)
 
+    @property
+    def waits_for_disk(self) -> bool:
+        """Whether sealing waits until the bytes are on the disk."""
+        return self._fsync
+
     def create(self, staged: str, *, size_hint: int | None) -> "RouteWriter":
         """Begin a file. ``staged`` is its new, unguessable name: take one from ``new_name``.
 
         Raises: StoreFull, StoreDown.
         """
-        with DiskFaults("make a route's store"):
-            self._make_folders(self._folder)
+        if not self._is_made:
+            with DiskFaults("make a route's store"):
+                self._make_folders(self._folder)
+            self._is_made = True
         return RouteWriter(self, self._staging.create(staged, size_hint=size_hint))
 
     def path_of(self, name: str) -> Path:
         """Where a whole file of this name lies: absolute, as ``$upload_tmp_path`` tells the backend."""
-        folder, end = self._folder, len(name)
-        for level in self._levels:
-            folder /= name[end - level : end]
-            end -= level
-        return folder / name
+        return Path(self._folder_of(name), name)
 
-    def publish(self, name: str) -> Path:
+    def _folder_of(self, name: str) -> str:
+        # Text, not Path: joining one costs more than the system calls around it.
+        folder, end = self._root, len(name)
+        for level in self._levels:
+            folder = f"{folder}/{name[end - level : end]}"
+            end -= level
+        return folder
+
+    def publish(self, name: str) -> str:
         """Move a sealed file to where the backend finds it. Raises: StoreFull, StoreDown."""
-        target = self.path_of(name)
+        folder = self._folder_of(name)
+        source, target = f"{self._root}/{INCOMING}/{name}", f"{folder}/{name}"
         with DiskFaults("hand a file to the backend"):
-            self._make_folders(target.parent)
-            source = self._folder / INCOMING / name
-            source.chmod(self._access)
-            _move(source, target)
+            os.chmod(source, self._access)  # noqa: PTH101
+            try:
+                _move(source, target)
+            except FileNotFoundError:
+                self._make_folders(Path(folder))
+                _move(source, target)
             if self._fsync:
-                _flush_folder(target.parent)
+                _flush_folder(Path(folder))
         self._staging.let_go(name)
         return target
 
@@ -155,15 +171,15 @@ def new_name() -> str:
     return secrets.token_hex(_NAME_BYTES)
 
 
-def _move(source: Path, target: Path) -> None:
+def _move(source: str, target: str) -> None:
     try:
         os.link(source, target)  # unlike a rename it never replaces a file
     except OSError as exc:
         if exc.errno not in _NO_LINKS:
             raise
-        source.rename(target)
+        os.rename(source, target)  # noqa: PTH104
     else:
-        source.unlink()
+        os.unlink(source)  # noqa: PTH108
 
 
 def _is_ours(path: Path) -> bool:

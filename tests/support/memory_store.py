@@ -36,6 +36,10 @@ class MemoryStore:
         self._objects: dict[str, tuple[bytes, float]] = {}
         self._keys: dict[str, float] = {}
 
+    @property
+    def waits_for_disk(self) -> bool:
+        return True
+
     def create(self, staged: str, *, size_hint: int | None) -> "MemoryWriter":
         self._up()
         with self._lock:

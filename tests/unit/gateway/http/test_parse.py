@@ -147,7 +147,7 @@ def test_keep_alive_follows_the_version_and_the_connection_field(
 
 PIECES = st.sampled_from(
     [b"GET", b" ", b"/", b"/a?b", b"HTTP/1.1", b"HTTP/1.0", b"\r\n", b"\n", b"\r", b"Host", b":", b": ", b"a", b"\t",
-     b"\x00", b"\x7f", b"\xff", b"X-A", b"=", b'"', b"(", b"Connection: close", b"#", b"*", b"POST", b",", b";", b" HTTP/1.1\r\nHost: a\r\n"]
+     b"\x00", b"\x7f", b"\xff", b"X-A", b"=", b'"', b"(", b"Connection: close", b"#", b"*", b"POST", b",", b";", b"Content-Length", b"5", b"+5", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b" HTTP/1.1\r\nHost: a\r\n"]
 )  # fmt: skip
 
 
