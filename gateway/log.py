@@ -171,7 +171,7 @@ def set_up_logging(settings: Log, stream: TextIO | None = None) -> None:
     root.addHandler(handler)
     root.setLevel(settings.level.upper())
     # A library's chatter is not our log; its complaints are.
-    for noisy in ("asyncio", "urllib3", "acme", "PIL"):
+    for noisy in ("asyncio", "urllib3", "acme", "hpack", "PIL"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     ACCESS.disabled = not settings.access
     # Access lines are wanted or not by their own setting, whatever the level of the rest.

@@ -56,10 +56,9 @@ def request_head(head: RequestHead, peer: Peer, request_id: str, *, upgrade: str
     else:
         identify = _known_identity if len(host) <= _CACHED_HOST_CHARS else _identity
         lines.append(identify(peer.address, peer.scheme, host))
-    version = "2.0" if head.major == 2 else f"1.{head.minor}"
     text = (
         f"{head.method} {head.target} HTTP/1.1\r\nhost: {host}\r\n{''.join(lines)}"
-        f"x-request-id: {request_id}\r\nvia: {version} {_PSEUDONYM}\r\n\r\n"
+        f"x-request-id: {request_id}\r\nvia: {head.version} {_PSEUDONYM}\r\n\r\n"
     )
     return text.encode("latin-1")
 

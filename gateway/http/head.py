@@ -76,6 +76,11 @@ class RequestHead:
     major: int = 1
 
     @property
+    def version(self) -> str:
+        """The version of HTTP, as ``Via`` tells it."""
+        return f"1.{self.minor}" if self.major == 1 else f"{self.major}.0"
+
+    @property
     def path(self) -> str:
         """The target up to its query, still percent-encoded."""
         return self.target.partition("?")[0]

@@ -219,8 +219,9 @@ class Body:
             for start, end in self._decoder.feed(block.buffer, self._decoded, block.filled):
                 self.received += end - start
                 if self._ranges and self._ranges[-1][1] == start:
-                    start = self._ranges.pop()[0]
-                self._ranges.append((start, end))
+                    self._ranges[-1] = (self._ranges[-1][0], end)
+                else:
+                    self._ranges.append((start, end))
         except MalformedRequest as exc:  # not from within a transport's callback
             self._failure = exc
             return True

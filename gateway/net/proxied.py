@@ -13,7 +13,8 @@ import ssl
 from typing import Final
 
 from gateway.http.fields import Networks
-from gateway.net.connection import Connection, ConnectionContext
+from gateway.net.alpn import connection_maker
+from gateway.net.connection import ConnectionContext
 from gateway.net.proxy_protocol import (
     V1_MOST_BYTES,
     V2_MOST_BYTES,
@@ -21,7 +22,6 @@ from gateway.net.proxy_protocol import (
     ProxyHeaderMalformed,
     read_proxy_header,
 )
-from gateway.net.session import serve_requests
 
 log = logging.getLogger("gateway.net")
 
@@ -46,6 +46,7 @@ class ProxiedAcceptor:
         self._balancers = balancers
         self._tls = tls
         self._handshake_s = handshake_s
+        self._make = connection_maker(context)
         self._greeting: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -75,7 +76,7 @@ class ProxiedAcceptor:
                     header = await read_header(client)
                 source = header.source[0] if header.source is not None else address
             await loop.connect_accepted_socket(
-                lambda: Connection(self._context, serve_requests, address=source),
+                lambda: self._make(source),
                 client,
                 ssl=self._tls,
                 ssl_handshake_timeout=self._handshake_s if self._tls else None,

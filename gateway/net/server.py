@@ -11,9 +11,9 @@ from typing import Final
 
 from gateway.errors import Problem, SettingsError
 from gateway.http.fields import Networks
-from gateway.net.connection import Connection, ConnectionContext
+from gateway.net.alpn import connection_maker
+from gateway.net.connection import ConnectionContext
 from gateway.net.proxied import ProxiedAcceptor
-from gateway.net.session import serve_requests
 
 log = logging.getLogger("gateway.net")
 
@@ -75,8 +75,9 @@ class Server:
             )
             self._acceptor = loop.create_task(acceptor.run())
             return
+        make = connection_maker(self._context)
         self._server = await loop.create_server(
-            lambda: Connection(self._context, serve_requests),
+            lambda: make(""),
             sock=self._listener,
             ssl=self._tls,
             ssl_handshake_timeout=self._handshake_s if self._tls else None,

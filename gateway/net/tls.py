@@ -259,7 +259,12 @@ def policy_of(settings: Settings) -> Policy:
             client_ca = chain_pem(parse_certificates(read_file(path, "certificate"), str(path)))
         except CertificateRefused as exc:
             raise SettingsError((Problem(where="tls.client_ca", what=exc.sentence),)) from exc
-    return Policy(profile=settings.tls.profile, strict_sni=settings.tls.strict_sni, client_ca=client_ca)
+    return Policy(
+        profile=settings.tls.profile,
+        alpn=("h2", "http/1.1") if settings.server.http2 else ("http/1.1",),
+        strict_sni=settings.tls.strict_sni,
+        client_ca=client_ca,
+    )
 
 
 def origin_of(settings: Settings) -> Origin:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
 import uvloop
@@ -101,13 +102,19 @@ async def raw_server(
     *,
     limits: Limits | None = None,
     finished: Callable[[ClientExchange], None] = lambda _: None,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[RawServer]:
-    """A listener on a free loopback port, ended with the block."""
+    """A listener on a free loopback port, ended with the block. With ``tls`` it offers HTTP/2."""
     context = ConnectionContext(
-        handler=handler, find_peer=find_peer, limits=limits or Limits(), is_tls=False, finished=finished
+        handler=handler,
+        find_peer=find_peer,
+        limits=limits or Limits(),
+        is_tls=tls is not None,
+        offers_http2=tls is not None,
+        finished=finished,
     )
     listener = open_listener("127.0.0.1:0", setting="test")
-    server = Server(listener, context, tls=None, handshake_s=5)
+    server = Server(listener, context, tls=tls, handshake_s=5)
     await server.start()
     clock = asyncio.get_running_loop().create_task(keep_deadlines([context]))
     running = RawServer(context, server, listener.getsockname()[1])

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 import tempfile
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -98,13 +99,15 @@ async def upload_bench(
     limits: Limits | None = None,
     core: ToldCore | None = None,
     settings: Server | None = None,
+    tls: ssl.SSLContext | None = None,
     store: BlobStore | None = None,
+    folder: Path | None = None,
 ) -> AsyncIterator[UploadBench]:
     """``POST /upload``, ``PUT /v2/transfers/…``, ``POST /v1/imagefile/…`` and ``/uploads/`` on a free port."""
     told, limits = core or ToldCore(), limits or Limits()
     store = store or MemoryStore()
     with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(8) as workers:
-        folder = Path(name)
+        folder = folder or Path(name)
         health = CoreHealth(_well, is_own=False, hold_s=0.1, start_hold_s=0.1)
         outbox = Outbox(folder / "outbox", store, told, health, durable=False, patience_s=0.1)
         outbox.recover()
@@ -133,7 +136,7 @@ async def upload_bench(
             else:
                 await web.handle(exchange)
 
-        async with raw_server(handle, limits=limits) as server:
+        async with raw_server(handle, limits=limits, tls=tls) as server:
             watch = asyncio.get_running_loop().create_task(health.run())
             await health.wait_up(5)
             try:
