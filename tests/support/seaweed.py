@@ -50,9 +50,9 @@ class Seaweed:
         }
         return S3.model_validate(values | changes)
 
-    def store(self, bucket: str, folder: Path) -> S3Store:
+    def store(self, bucket: str, folder: Path, **changes: object) -> S3Store:
         """A store of our own in a bucket, to look into it."""
-        return S3Store(self.settings(bucket=bucket), spool=folder / "spool", buffer_bytes=24 << 20)
+        return S3Store(self.settings(bucket=bucket, **changes), spool=folder / "spool", buffer_bytes=24 << 20)
 
     def accept_keys(self, *pairs: tuple[str, str]) -> None:
         """The key pairs that the server takes from its next start on."""
