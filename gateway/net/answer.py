@@ -4,6 +4,7 @@ import asyncio
 import email.utils
 import os
 import secrets
+import select
 import time
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -22,7 +23,8 @@ OURS: Final = frozenset(
 )
 WITHOUT_CONTENT: Final = frozenset((204, 304))
 READ_BYTES: Final = 256 * 1024
-SENDFILE_BYTES: Final = 8 * 1024 * 1024
+SENDFILE_BYTES: Final = 32 * 1024 * 1024  # then other downloads may have the thread
+PATIENCE_MS: Final = 20
 
 
 class HttpDate:
@@ -161,7 +163,7 @@ class HttpExchange:
         try:
             while left:
                 sent = await connection.loop.run_in_executor(
-                    None, _sendfile_until_full, descriptor, file.fileno(), offset, min(left, SENDFILE_BYTES)
+                    None, _sendfile_while_fast, descriptor, file.fileno(), offset, min(left, SENDFILE_BYTES)
                 )
                 if sent == 0:
                     await self._writable(descriptor)
@@ -295,14 +297,20 @@ def _is_plain_file(file: BinaryIO) -> bool:
         return False
 
 
-def _sendfile_until_full(socket: int, file: int, offset: int, count: int) -> int:
+def _sendfile_while_fast(socket: int, file: int, offset: int, count: int) -> int:
+    """Send on a worker thread for as long as the client keeps up; a slow one is waited for on the event loop."""
+    room = select.poll()
+    room.register(socket, select.POLLOUT)
     sent = 0
-    while sent < count:
+    while True:
         try:
             step = os.sendfile(socket, file, offset + sent, count - sent)
         except BlockingIOError:
-            break
+            step = -1
         if step == 0:
             raise EOFError("the blob is shorter than its size")
-        sent += step
+        sent += max(step, 0)
+        # A short count says that the socket is full: asking it again would only cost a call.
+        if sent == count or not room.poll(PATIENCE_MS):
+            break
     return sent
