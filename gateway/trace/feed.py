@@ -75,8 +75,10 @@ class TraceFeed:
             log.warning("gateway trace will not work: %s: %s", self._path, exc)
             return
         try:
-            await server.serve_forever()
+            # Not serve_forever(): its end waits until every listener has gone.
+            await asyncio.get_running_loop().create_future()
         finally:
+            server.close()
             self._path.unlink(missing_ok=True)
             for listener in list(self._listeners):
                 listener.close()

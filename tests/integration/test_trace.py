@@ -77,7 +77,10 @@ def test_the_socket_is_for_the_gateways_own_user_and_goes_with_its_process(short
         product.start()
         [fresh] = sockets(product)
         assert fresh != socket
-        product.stop()
+        with tracing(product, "--verbose") as trace:
+            assert product.stop(timeout_s=10) == 0  # nobody is waited for
+            assert trace.wait() == 1
+        assert "the gateway has ended" in trace.notes
         assert sockets(product) == []
         done = product.run("gateway", "trace", "--for", "1", check=False)
         assert done.returncode == 1
