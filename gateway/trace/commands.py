@@ -86,6 +86,8 @@ def _wishes(options: dict[str, Any]) -> Any:
     inspect = options["inspect"]
     if (options["save"] or options["listen"]) and not inspect:
         raise click.UsageError("--save and --listen belong to --inspect")
+    if options["listen"] and inspect == "core":
+        raise click.UsageError("--listen belongs to --inspect s3")
     return Wishes(
         wanted=Filter(
             paths=options["paths"],

@@ -54,7 +54,7 @@ class Streaming:
 
 @dataclass(slots=True)
 class Inspector:
-    """``async with Inspector(upstreams, addons) as inspector``: then ``addresses`` has a proxy for each kind."""
+    """``async with Inspector(upstreams, addons) as inspector``: then ``addresses`` has the first proxy of each kind."""
 
     upstreams: tuple[Upstream, ...]
     addons: tuple[object, ...] = ()
@@ -122,7 +122,7 @@ class Inspector:
             if not by_mode.get(spec):
                 raise InspectorFailed(f"mitmproxy does not listen for {upstream.kind}")
             host, port, *_ = by_mode[spec][0]
-            self.addresses[upstream.kind] = f"{host}:{port}"
+            self.addresses.setdefault(upstream.kind, f"{host}:{port}")
 
     def kind_of(self, flow: http.HTTPFlow) -> str:
         """Which hop a flow belongs to."""

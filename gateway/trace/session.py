@@ -187,16 +187,11 @@ async def _inspect(
         "core": settings.core.url or f"unix:{settings.core_socket.absolute()}",
         "s3": f"{'https' if s3.ssl else 'http'}://{s3.endpoint}",
     }
-    upstreams = tuple(
-        Upstream(
-            kind=kind,
-            url=urls[kind],
-            ca_file=s3.ca_file if kind == "s3" else None,
-            listen=wishes.listen if wishes.listen and kind == "s3" else "127.0.0.1:0",
-        )
-        for kind in wishes.inspect
-    )
-    inspector = Inspector(upstreams)
+    ca_file = {"s3": s3.ca_file}
+    upstreams = [Upstream(kind=kind, url=urls[kind], ca_file=ca_file.get(kind)) for kind in wishes.inspect]
+    if wishes.listen:  # beside the one for the gateway, which is on loopback always
+        upstreams.append(Upstream(kind="s3", url=urls["s3"], ca_file=s3.ca_file, listen=wishes.listen))
+    inspector = Inspector(tuple(upstreams))
     recorder = Recorder(
         show.take_inspected,
         kind_of=inspector.kind_of,

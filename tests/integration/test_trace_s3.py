@@ -3,14 +3,16 @@
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
 
 from tests.support.open_upload import OpenUpload
 from tests.support.processes import memory_mib
-from tests.support.product import Product, running_product
+from tests.support.product import Product, free_port, running_product
 from tests.support.seaweed import ACCESS_KEY, SECRET_KEY, Seaweed, running_seaweed
+from tests.support.signing import Signer
 from tests.support.tracing import tracing
 
 MIB = 1 << 20
@@ -33,9 +35,22 @@ def on_s3(folder: Path) -> Iterator[tuple[Product, Seaweed]]:
 
 
 @pytest.mark.slow
-def test_a_secret_key_that_was_changed_on_the_server_is_explained_as_it_happens(short_path: Path) -> None:
+def test_a_wrong_secret_key_is_explained_of_clients_and_of_the_gateway_as_it_happens(
+    short_path: Path,
+) -> None:
     with on_s3(short_path) as (product, seaweed):
         token = product.new_user("ada")
+        door = f"127.0.0.1:{free_port()}"
+        with tracing(product, "--inspect", "s3", "--listen", door) as trace:
+            # A client of presigned URLs, led through: it sends the host that was signed.
+            signer = Signer(access_key=ACCESS_KEY, secret_key="not it", host=seaweed.endpoint)
+            request = signer.query("GET", "/images/x")
+            connection = HTTPConnection(door, timeout=30)
+            connection.request("GET", request.target, headers=dict(request.fields))
+            assert connection.getresponse().status == 403
+            connection.close()
+            assert trace.next()["why"][0].startswith(f"The secret key differs: '{ACCESS_KEY}'")
+            trace.end()
         seaweed.stop()
         seaweed.accept_keys((ACCESS_KEY, "changed by somebody"))
         seaweed.start()
