@@ -1,22 +1,26 @@
 # The menu. Every target works from a bare clone; `make` alone prints this list.
 
 DATA   ?= ./data
+DATA_S3 ?= ./data-s3
 HTTP   ?= 127.0.0.1:8080
 HTTPS  ?= 127.0.0.1:8443
 PYTEST_ARGS ?=
 BIN    := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint fmt docs bench bench-short clean
+.PHONY: help setup run run-s3 test lint fmt docs bench bench-short clean
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 setup: ## only the environment: .venv with gateway, registry and python
 	@.ci/setup
 
 run: setup ## a working registry under ./data, from nothing
 	@exec $(BIN)/python -m gateway.first_run --data-dir $(DATA) --http $(HTTP) --https $(HTTPS)
+
+run-s3: setup ## the same with images in S3: a SeaweedFS of its own, all under ./data-s3
+	@exec $(BIN)/python -m tests.support.run_s3 --data-dir $(DATA_S3) --http $(HTTP) --https $(HTTPS)
 
 test: setup ## all tests; as root it installs the Debian packages they need
 	@tests/install-debian-packages

@@ -1,4 +1,4 @@
-"""Owns the proof that `make run` gives what it prints: the lines that it shows work as they are."""
+"""Owns the proof that `make run` and `make run-s3` give what they print: the lines work as they are."""
 
 import re
 import signal
@@ -24,13 +24,13 @@ def home() -> Iterator[Path]:
 
 
 @contextmanager
-def _first_run(home: Path, ports: tuple[int, int]) -> Iterator[str]:
+def _first_run(home: Path, ports: tuple[int, int], module: str = "gateway.first_run") -> Iterator[str]:
     """Run it until it has said its words; then end it as Ctrl-C would, and prove that nothing is left."""
     said = home / "said"
     with said.open("wb") as log:
         process = subprocess.Popen(
             [
-                sys.executable, "-m", "gateway.first_run", "--data-dir", str(home / "data"),
+                sys.executable, "-m", module, "--data-dir", str(home / "data"),
                 "--http", f"127.0.0.1:{ports[0]}", "--https", f"127.0.0.1:{ports[1]}",
             ],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
@@ -70,3 +70,24 @@ def test_the_lines_that_are_printed_work_and_a_second_run_makes_no_second_admin(
     with _first_run(home, ports) as said:
         assert "Password" not in said
         assert re.search(r"User +admin\n", said)
+
+
+def test_with_s3_the_images_are_in_its_folder_and_there_again_after_a_restart(home: Path) -> None:
+    ports = free_port(), free_port()
+    make_small_sif(home / "tool.sif")
+    with _first_run(home, ports, "tests.support.run_s3") as said:
+        command = said[said.index("curl --cacert") :].partition("\n\n")[0]
+        subprocess.run(
+            ["bash", "-ec", command + " --silent --fail"], cwd=home, check=True, capture_output=True
+        )
+        assert not [path for path in (home / "data" / "blobs").rglob("*") if path.is_file()]
+        assert any((home / "data" / "seaweedfs" / "weed").iterdir())
+    with _first_run(home, ports, "tests.support.run_s3"):
+        back = subprocess.run(
+            [
+                "curl", "-sSfL", "--cacert", str(home / "data" / "tls" / "ca.crt"),
+                f"https://localhost:{ports[1]}/v1/imagefile/admin/test/tool:v1",
+            ],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        assert back.stdout == (home / "tool.sif").read_bytes()

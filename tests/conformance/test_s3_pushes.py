@@ -1,6 +1,6 @@
 """Owns the proof that the real library client works with S3, through the gateway and directly.
 
-GATEWAY_TEST_S3_BYTES makes the large image larger than 200 MiB.
+TEST_S3_BYTES makes the large image larger than 200 MiB.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from tests.support.seaweed import ACCESS_KEY, SECRET_KEY, Seaweed, running_seawe
 from tests.support.sif import make_sif, make_small_sif
 
 MIB: Final = 1 << 20
-LARGE_BYTES: Final = int(os.environ.get("GATEWAY_TEST_S3_BYTES", 200 * MIB))
+LARGE_BYTES: Final = int(os.environ.get("TEST_S3_BYTES", 200 * MIB))
 KIND: Final = {
     "GATEWAY_STORAGE__KIND": "s3",
     "MINIO_ROOT_USER": ACCESS_KEY,

@@ -165,12 +165,17 @@ class Seaweed:
 
 @contextmanager
 def running_seaweed(
-    folder: Path, *, certificate: Path | None = None, key: Path | None = None
+    folder: Path,
+    *,
+    certificate: Path | None = None,
+    key: Path | None = None,
+    keys: tuple[str, str] = (ACCESS_KEY, SECRET_KEY),
 ) -> Iterator[Seaweed]:
-    """A server for as long as the block runs."""
+    """A server for as long as the block runs; it takes one pair of ``keys``."""
     server = Seaweed(folder, certificate=certificate, key=key)
-    server.start()
+    server.accept_keys(keys)
     try:
+        server.start()
         yield server
     finally:
         server.stop()

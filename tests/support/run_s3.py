@@ -1,0 +1,53 @@
+"""Owns `make run-s3`: `make run` with an S3 server of its own, for trying things out. Both end together.
+
+The server is SeaweedFS on loopback, its data in the data folder, its keys new at each start.
+"""
+
+import argparse
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.seaweed import running_seaweed
+
+
+def main() -> int:
+    """Run until the gateway ends; its exit status."""
+    parser = argparse.ArgumentParser(prog="make run-s3", description="A working registry, its images in S3.")
+    parser.add_argument("--data-dir", type=Path, default=Path("data-s3"))
+    parser.add_argument("--http", default="127.0.0.1:8080")
+    parser.add_argument("--https", default="127.0.0.1:8443")
+    given = parser.parse_args()
+    data_dir = given.data_dir.absolute()
+    folder = data_dir / "seaweedfs"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # also while S3 starts: nothing is left running
+    access_key, secret_key = secrets.token_hex(10), secrets.token_hex(20)
+    with running_seaweed(folder, keys=(access_key, secret_key)) as server:
+        print(
+            f"S3 answers at http://{server.endpoint}/ (access key {access_key}, secret key {secret_key})",
+            flush=True,
+        )
+        environ = {
+            **os.environ,
+            "GATEWAY_STORAGE__KIND": "s3",
+            "MINIO_SERVER": server.endpoint,
+            "MINIO_EXTERNAL_SERVER": server.endpoint,
+            "MINIO_ROOT_USER": access_key,
+            "MINIO_ROOT_PASSWORD": secret_key,
+        }
+        command = [sys.executable, "-m", "gateway.first_run", "--data-dir", str(data_dir)]
+        registry = subprocess.Popen([*command, "--http", given.http, "--https", given.https], env=environ)
+        # Ctrl-C reaches it by itself (same terminal); a plain kill of this process has to be passed on.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: registry.terminate())
+        status = registry.wait()
+        server.stop(signal.SIGTERM)
+        return status
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
