@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from anyio.to_thread import current_default_thread_limiter
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
@@ -54,7 +53,7 @@ class Edge:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                message["headers"].append((b"x-request-id", request_id.encode()))
             await send(message)
 
         try:
@@ -91,6 +90,7 @@ def build_app(registry: Registry) -> ASGIApp:
     @asynccontextmanager
     async def lifespan(_app: Router) -> AsyncIterator[None]:
         current_default_thread_limiter().total_tokens = _THREADS
+        registry.database.quick.be_impatient_here()
         chores = Chores(registry)
         chores.start()
         try:

@@ -13,7 +13,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.contract import INTERNAL_PREFIX
-from gateway.errors import TooManyRequests
+from gateway.errors import TooManyRequests, Unauthorized
 
 # A minute's worth may come at once: a push of ten thousand parts is no attack.
 BURST_S: Final = 60.0
@@ -73,11 +73,16 @@ class RateGate:
         limit.charge(key)
 
         async def send_counted(message: Message) -> None:
-            if message["type"] == "http.response.start" and message["status"] == _UNAUTHORIZED and token:
+            if message["type"] == "http.response.start" and message["status"] == _UNAUTHORIZED:
                 self._addresses.charge(address, _WRONG_TOKEN_COSTS)
             await send(message)
 
-        await self._app(scope, receive, send_counted)
+        try:
+            await self._app(scope, receive, send_counted if token else send)
+        except Unauthorized:
+            if token:
+                self._addresses.charge(address, _WRONG_TOKEN_COSTS)
+            raise
 
 
 def _who(scope: Scope) -> tuple[str, str]:

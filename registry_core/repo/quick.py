@@ -91,6 +91,8 @@ class QuickReads:
 
     def be_impatient_here(self) -> None:
         """This thread runs the event loop: only SQLite's own reading is quick enough for it, and never a lock."""
+        if self._is_sqlite:
+            self._connection().execute("PRAGMA busy_timeout=0").close()
         self._impatient = threading.get_ident()
 
     @property
@@ -115,10 +117,11 @@ class QuickReads:
             kept.close()
 
     def _at_once(self, query: Prepared, values: Mapping[str, Any]) -> list[Row]:
-        if not self._is_sqlite:
+        kept = self._of_thread.kept if self._is_sqlite else None
+        if kept is None or not kept.close.alive:
             raise WouldWait
         try:
-            return query.run(self._engine.dialect, self._connection(), values)
+            return query.run(self._engine.dialect, kept.connection, values)
         except self.driver_error as exc:
             raise WouldWait from exc
 
@@ -142,8 +145,6 @@ class QuickReads:
         pooled.detach()  # the pool counts it no longer, and opens another
         if not self._is_sqlite:
             connection.autocommit = True
-        elif self.is_impatient:
-            connection.execute("PRAGMA busy_timeout=0").close()
         return connection
 
     def _drop(self) -> None:

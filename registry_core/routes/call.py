@@ -17,11 +17,13 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from gateway.errors import BadForm, BodyTooLarge, GatewayError
 from registry_core.policy import Actor
 from registry_core.registry import Registry
 from registry_core.repo.database import again
+from registry_core.repo.quick import WouldWait
 from registry_core.service import identity, places
 
 log = logging.getLogger(__name__)
@@ -29,6 +31,7 @@ log = logging.getLogger(__name__)
 # _multipart_complete with 10,000 parts is 0.6 MB; nothing else comes near.
 MOST_BODY_BYTES: Final = 2 << 20
 _SERVER_ERROR: Final = 500
+_JSON: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +48,7 @@ class Call:
 
     def __init__(self, request: Request, body: bytes) -> None:
         self.method: str = request.method
-        self.path: str = request.url.path
+        self.path: str = request.scope["path"]
         self.headers: Headers = request.headers
         self.params: Mapping[str, str] = request.path_params
         self.body = body
@@ -141,22 +144,56 @@ class Call:
 type Endpoint = Callable[[Registry, Call], Answer]
 
 
+class ApiEndpoint:
+    """What answers at one path, as ASGI: Starlette's own frame around a function costs as much as the function."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        methods: Mapping[str, Endpoint],
+        *,
+        limiter: CapacityLimiter | None,
+        at_once: bool,
+    ) -> None:
+        self._registry = registry
+        self._methods = methods
+        self._limiter = limiter
+        self._at_once = at_once and registry.database.is_sqlite
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        method = request.method
+        if method == "HEAD" and "HEAD" not in self._methods:
+            method = "GET"
+        body = await read_body(request) if method not in {"GET", "HEAD"} else b""
+        work = partial(self._methods[method], self._registry, Call(request, body))
+        answer = await self._work(work, at_once=self._at_once and method == "GET")
+        await respond(answer)(scope, receive, send)
+
+    async def _work(self, work: Callable[[], Answer], *, at_once: bool) -> Answer:
+        if at_once:
+            try:
+                return work()
+            except WouldWait:
+                pass
+        return await run_sync(again, work, limiter=self._limiter)
+
+
 def api_route(
     registry: Registry,
     path: str,
     methods: Mapping[str, Endpoint],
     *,
     limiter: CapacityLimiter | None = None,
+    at_once: bool = False,
 ) -> Route:
-    """A route whose endpoint depends on the method. ``limiter`` gives it threads that are not everybody's."""
+    """A route whose endpoint depends on the method. ``limiter`` gives it threads that are not everybody's.
 
-    async def answer(request: Request) -> Response:
-        method = "GET" if request.method == "HEAD" and "HEAD" not in methods else request.method
-        body = await read_body(request) if method not in {"GET", "HEAD"} else b""
-        work = partial(methods[method], registry, Call(request, body))
-        return respond(await run_sync(again, work, limiter=limiter))
-
-    return Route(path, answer, methods=list(methods))
+    ``at_once`` tries a GET without a thread first, where the database can answer without waiting: the way to a
+    thread and back costs more than what such an endpoint does. It must not ask a store or another server.
+    """
+    endpoint = ApiEndpoint(registry, methods, limiter=limiter, at_once=at_once)
+    return Route(path, endpoint, methods=list(methods))
 
 
 async def read_body(request: Request, *, most: int = MOST_BODY_BYTES) -> bytes:
@@ -176,7 +213,7 @@ def respond(answer: Answer) -> Response:
     headers = {"cache-control": "no-store", **answer.headers}
     if answer.body is None:
         return Response(status_code=answer.status, headers=headers)
-    content = json.dumps(answer.body, ensure_ascii=False, separators=(",", ":")).encode()
+    content = _JSON.encode(answer.body).encode()
     return Response(content, answer.status, headers, "application/json")
 
 

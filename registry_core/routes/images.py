@@ -23,8 +23,16 @@ def routes(registry: Registry) -> Sequence[Route]:
     single = "/v2/imagefile/{image_id}"
     finishing = CapacityLimiter(_FINISHING)
     return (
-        api_route(registry, "/v1/images/{ref:path}", {"GET": show_image, "DELETE": delete_image}),
-        api_route(registry, "/v1/imagefile/{ref:path}", {"GET": redirect_to_bytes}),
+        api_route(
+            registry, "/v1/images/{ref:path}", {"GET": show_image, "DELETE": delete_image}, at_once=True
+        ),
+        # A direct link is asked of S3; our own is only computed.
+        api_route(
+            registry,
+            "/v1/imagefile/{ref:path}",
+            {"GET": redirect_to_bytes},
+            at_once=not registry.settings.storage.s3.direct,
+        ),
         api_route(registry, "/v1/images", {"POST": add_image}),
         api_route(registry, "/v2/tags/{container_id}", {"GET": show_arch_tags, "POST": set_arch_tag}),
         api_route(registry, "/v1/tags/{container_id}", {"GET": show_tags, "POST": set_tag}),
