@@ -1,7 +1,7 @@
 """Owns one comparison: the same upload over HTTP/2 and over HTTP/1.1, both over TLS, in one run.
 
 ``python -m bench.http2 [ROUNDS] [MIB]``. One lean client speaks both, from blocks made beforehand; curl is asked, too,
-where it can. It writes 16 KiB frames as browsers and curl do. A download goes the other way round.
+where it can. It writes 16 KiB frames as browsers and curl do.
 """
 
 import contextlib

@@ -47,12 +47,23 @@ class Frame:
 
 @dataclass(slots=True)
 class Content:
-    """Content of a stream: ``data[start:end]`` of what was fed. ``is_last``: the stream ends behind it."""
+    """Content of a stream: ``data[start:end]`` of what was fed. ``is_last``: the stream ends behind it.
+
+    With ``each`` it is a run of frames of so many bytes, with only their headers between them.
+    """
 
     stream_id: int
     start: int
     end: int
     is_last: bool
+    each: int = 0
+
+    @property
+    def starts(self) -> range:
+        """Where the content of each frame begins."""
+        return range(
+            self.start, self.end, self.each + HEADER_BYTES if self.each else self.end - self.start or 1
+        )
 
 
 def frame(kind: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
@@ -104,6 +115,11 @@ class FrameScanner:
             if self._is_header and not self._raw and size - at >= HEADER_BYTES:
                 at += HEADER_BYTES
                 found = self._begin(data, at)
+                if found is None and self._content_left and (end := self._run(data, at)):
+                    yield Content(self._stream_id, at, end, False, self._content_left)
+                    self._content_left = 0
+                    at = end
+                    continue
             else:
                 taken = data[at : at + self._wanted - len(self._raw)]
                 self._raw += taken
@@ -133,6 +149,20 @@ class FrameScanner:
         self._wanted = HEADER_BYTES + length
         self._is_header = False
         return None if length else self._end()
+
+    def _run(self, data: memoryview, at: int) -> int:
+        """Where the last of the whole frames ends that begin at ``at`` and are all alike; 0 = no such run.
+
+        Uploads are made of almost nothing else, and to look at each by itself is most of what they cost here.
+        """
+        step = self._content_left + HEADER_BYTES
+        end, size = at + self._content_left, len(data)
+        if self._flags or end + step > size:
+            return 0
+        header = data[at - HEADER_BYTES : at]
+        while end + step <= size and data[end : end + HEADER_BYTES] == header:
+            end += step
+        return end
 
     def _end(self) -> Frame:
         """A whole frame, or the preface, is here."""

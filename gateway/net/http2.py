@@ -202,8 +202,7 @@ class Http2Connection(asyncio.BufferedProtocol):
         touched: dict[int, Http2Stream] = {}
         for found in self._scanner.feed(data):
             if isinstance(found, Content):
-                content = data[found.start : found.end]
-                stream = self._take_content(found.stream_id, content, found.end - found.start, found.is_last)
+                stream = self._take_run(data, found)
             elif found.kind == DATA and found.stream_id:
                 is_last = bool(found.flags & END_STREAM)
                 cost = len(found.raw) - HEADER_BYTES
@@ -221,6 +220,20 @@ class Http2Connection(asyncio.BufferedProtocol):
             self._head_since = None
         elif self._head_since is None:
             self._head_since = self.loop.time()
+
+    def _take_run(self, data: memoryview, run: Content) -> Http2Stream | None:
+        if not run.each:
+            return self._take_content(
+                run.stream_id, data[run.start : run.end], run.end - run.start, run.is_last
+            )
+        stream, size = self._streams.get(run.stream_id), run.each * len(run.starts)
+        is_plain = stream is not None and not self._head_left and size <= self.windows.open_bytes
+        if stream is not None and is_plain and stream.take_run(data, run, size):
+            self.windows.open_bytes -= size
+            return stream
+        for start in run.starts:
+            stream = self._take_content(run.stream_id, data[start : start + run.each], run.each, False)
+        return stream
 
     def _take_content(
         self, stream_id: int, content: memoryview, cost: int, is_last: bool

@@ -9,6 +9,7 @@ from gateway.http.head import Field
 from gateway.net.blocks import Block
 from gateway.net.body import CHUNK_BYTES, Body
 from gateway.net.connection import FLUSH_S
+from gateway.net.frames import Content
 from gateway.net.http2_wire import Code, EncodedFields
 from gateway.net.windows import STREAM_BYTES, StreamWindow
 from gateway.settings import Limits
@@ -16,7 +17,7 @@ from gateway.settings import Limits
 if TYPE_CHECKING:
     from gateway.net.http2 import Http2Connection
 
-TURN_BYTES: Final = 64 * 1024  # after so much of one answer it is another's turn
+TURN_BYTES: Final = 256 * 1024  # after so much of one answer it is another's turn; 64 KiB cost a third more
 CONTINUE: Final = [(b":status", b"100")]
 
 
@@ -75,6 +76,25 @@ class Http2Stream:
             data = data[count:]
         self.inbox += data
         self._note_unread()
+
+    def take_run(self, data: memoryview, run: Content, size: int) -> bool:
+        """The same for many frames; False when they have to be looked at one by one."""
+        block = self._block
+        if block is None or self.window.open_bytes < size or self._block_limit - block.filled < size:
+            return False
+        if self.to_come is not None:
+            if self.to_come < size:
+                return False
+            self.to_come -= size
+        self.window.open_bytes -= size
+        view, filled, each = block.view, block.filled, run.each
+        for start in run.starts:
+            view[filled : filled + each] = data[start : start + each]
+            filled += each
+        block.filled = filled
+        if filled == self._block_limit:
+            self.settle()
+        return True
 
     def settle(self) -> None:
         """Whoever waits gets to know what arrived."""

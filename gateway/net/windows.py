@@ -64,6 +64,7 @@ class ConnectionWindow:
         self._lent = 0  # of it, what running streams hold
         self.open_bytes = INITIAL_BYTES
         self.unread = 0
+        self._is_closed = False
 
     def lend(self, stream: StreamWindow, wanted: int) -> None:
         """Widen ``stream`` up to ``wanted`` bytes, as far as there is anything to lend."""
@@ -75,7 +76,7 @@ class ConnectionWindow:
         stream.target += had
 
     def _borrow(self, wanted: int) -> int:
-        had = self._budget.take(wanted) if wanted > 0 else 0
+        had = self._budget.take(wanted) if wanted > 0 and not self._is_closed else 0
         self._owed += had
         return had
 
@@ -102,3 +103,4 @@ class ConnectionWindow:
         """The connection is gone, and all promises with it."""
         self._budget.give_back(self._owed)
         self._owed = self._lent = 0
+        self._is_closed = True  # a handler that has not noticed may still ask

@@ -47,7 +47,8 @@ def read(
         for found in scanner.feed(memoryview(piece)):
             if isinstance(found, Content):
                 known = contents.get(found.stream_id, b"")
-                contents[found.stream_id] = known + piece[found.start : found.end]
+                each = found.each or found.end - found.start
+                contents[found.stream_id] = known + b"".join(piece[at : at + each] for at in found.starts)
                 ended += [found.stream_id] if found.is_last else []
             else:
                 frames.append((found.kind, found.stream_id, found.raw))
@@ -68,6 +69,26 @@ def test_frames_are_the_same_however_the_bytes_are_cut(cuts: list[int]) -> None:
 def test_every_byte_alone_gives_the_same() -> None:
     whole = read(FrameScanner(most_bytes=100), [WIRE])
     assert read(FrameScanner(most_bytes=100), [WIRE[at : at + 1] for at in range(len(WIRE))]) == whole
+
+
+def test_frames_that_are_alike_are_one_run_and_others_are_not_part_of_it() -> None:
+    scanner = FrameScanner(most_bytes=100)
+    read(scanner, [START])
+    alike = b"".join(frame(DATA, 0, 1, letter * 10) for letter in (b"a", b"b", b"c"))
+    data = (
+        alike
+        + frame(DATA, 0, 3, b"d" * 10)
+        + frame(DATA, 0, 1, b"e" * 10)
+        + frame(DATA, END_STREAM, 1, b"f" * 10)
+    )
+    found = list(scanner.feed(memoryview(data + alike[:-1])))
+    runs = [(part.stream_id, len(part.starts)) for part in found if isinstance(part, Content)]
+    assert runs == [(1, 3), (3, 1), (1, 1), (1, 1), (1, 2), (1, 1)]
+    again = FrameScanner(most_bytes=100)
+    assert read(again, [START, data])[1] == {
+        1: b"a" * 10 + b"b" * 10 + b"c" * 10 + b"e" * 10 + b"f" * 10,
+        3: b"d" * 10,
+    }
 
 
 @pytest.mark.parametrize(("size", "is_allowed"), [(100, True), (101, False)])

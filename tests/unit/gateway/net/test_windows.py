@@ -68,6 +68,8 @@ def test_a_closed_connection_owes_nothing() -> None:
     connection.lend(StreamWindow(), STREAM_BYTES)
     connection.close()
     assert budget.left == PLENTY
+    connection.lend(StreamWindow(), STREAM_BYTES)
+    assert budget.left == PLENTY
 
 
 @given(
