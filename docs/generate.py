@@ -96,7 +96,10 @@ def _walk(name: str, command: click.Command) -> Iterator[tuple[str, click.Comman
         return
     yield name, command
     if isinstance(command, click.Group):
-        for child_name, child in sorted(command.commands.items()):
+        context = click.Context(command)
+        for child_name in command.list_commands(context):  # some are loaded only now
+            child = command.get_command(context, child_name)
+            assert child is not None
             yield from _walk(f"{name} {child_name}", child)
 
 

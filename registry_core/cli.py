@@ -1,33 +1,50 @@
 """Owns the ``registry`` command: exit 0 done, 1 failed, 2 wrong usage or settings."""
 
+import importlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import click
 
-from registry_core.commands.accounts import token, user
-from registry_core.commands.collections import collection
 from registry_core.commands.frame import load_settings, read_settings, settings_options, told_failures
-from registry_core.commands.legacy import import_sregistry
-from registry_core.commands.store import store
-from registry_core.commands.upkeep import backup, fsck, gc, restore, usage
-from registry_core.commands.webhooks import webhook
+
+# Where each command is, so that one need not load what only the others need.
+_COMMANDS: Final[Mapping[str, str]] = {
+    "user": "accounts:user",
+    "token": "accounts:token",
+    "collection": "collections:collection",
+    "webhook": "webhooks:webhook",
+    "store": "store:store",
+    "gc": "upkeep:gc",
+    "fsck": "upkeep:fsck",
+    "backup": "upkeep:backup",
+    "restore": "upkeep:restore",
+    "usage": "upkeep:usage",
+    "import-sregistry": "legacy:import_sregistry",
+}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Commands(click.Group):
+    """A group that loads a command when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *_COMMANDS])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return super().get_command(ctx, cmd_name)
+        module, _, name = _COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(f"registry_core.commands.{module}"), name)
+        return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="sregistry-gateway")
 def main() -> None:
     """The registry core: accounts, images, upkeep. Every command works while the server runs."""
     os.umask(0o077)  # whatever we make is ours alone
-
-
-main.add_command(user)
-main.add_command(token)
-main.add_command(collection)
-main.add_command(webhook)
-main.add_command(store)
-for _upkeep in (gc, fsck, backup, restore, usage, import_sregistry):
-    main.add_command(_upkeep)
 
 
 @main.command()

@@ -3,15 +3,15 @@
 import hmac
 import logging
 import secrets
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -24,6 +24,9 @@ from registry_core.routes import pages_words
 from registry_core.routes.call import Call, read_body, respond_error
 from registry_core.routes.pages_assets import Assets, load_assets
 from registry_core.service import identity
+
+if TYPE_CHECKING:
+    from jinja2 import Environment, Template
 
 log = logging.getLogger(__name__)
 
@@ -153,13 +156,53 @@ class Visit(Call):
 type Handler = Callable[[Site, Visit], Made]
 
 
+class Templates:
+    """The templates, loaded when the first page is asked for: the library's clients never need them."""
+
+    def __init__(self, assets: Assets) -> None:
+        self._assets = assets
+        self._lock = threading.Lock()
+        self._loaded: Environment | None = None
+
+    def get(self, name: str) -> "Template":
+        """A template, compiled."""
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = self._load()
+        return self._loaded.get_template(name)
+
+    def _load(self) -> "Environment":
+        from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 – see above
+
+        templates = Environment(
+            loader=FileSystemLoader(TEMPLATES),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            auto_reload=False,
+        )
+        templates.filters |= {
+            "size": pages_words.size,
+            "ago": pages_words.ago,
+            "short": pages_words.short,
+            "brief": pages_words.brief,
+        }
+        templates.globals |= {
+            "asset": self._assets.url,
+            "plural": pages_words.plural,
+            "exact": pages_words.exact,
+        }
+        return templates
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
     """The pages of one registry."""
 
     registry: Registry
     assets: Assets
-    templates: Environment
+    templates: Templates
 
     def route(self, path: str, *, get: Handler | None = None, post: Handler | None = None) -> Route:
         """A page. A form that a signed-in browser sends must carry the session's CSRF token."""
@@ -206,7 +249,7 @@ class Site:
             "uploader": False,
             **page.values,
         }
-        text = self.templates.get_template(page.template).render(values)
+        text = self.templates.get(page.template).render(values)
         return Response(text, page.status, {"content-type": "text/html; charset=utf-8", **self._headers()})
 
     def _headers(self) -> dict[str, str]:
@@ -290,24 +333,9 @@ class Site:
 
 
 def open_site(registry: Registry) -> Site:
-    """The site, its templates and files found."""
+    """The site, its files found."""
     assets = load_assets()
-    templates = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        auto_reload=False,
-    )
-    templates.filters |= {
-        "size": pages_words.size,
-        "ago": pages_words.ago,
-        "short": pages_words.short,
-        "brief": pages_words.brief,
-    }
-    templates.globals |= {"asset": assets.url, "plural": pages_words.plural, "exact": pages_words.exact}
-    return Site(registry=registry, assets=assets, templates=templates)
+    return Site(registry=registry, assets=assets, templates=Templates(assets))
 
 
 def wants_html(request: Request) -> bool:
