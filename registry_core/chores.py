@@ -62,3 +62,7 @@ class Chores:
             chore()
         except GatewayError as exc:
             log.warning("%s: %s", otherwise, exc)
+        except (
+            Exception
+        ):  # a mistake of ours in one chore must not end all of them, unseen, until the next start
+            log.exception("%s", otherwise)

@@ -1,6 +1,18 @@
 """Owns the failures that only the registry knows; all others are ``gateway.errors``."""
 
+from dataclasses import dataclass
+
 from gateway.errors import BodyTooLarge, Conflict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A push for which there was no room: to where (``collection_id`` None = it was still to be made), whose."""
+
+    collection_id: int | None
+    where: str
+    by: str
+    size: int
 
 
 class QuotaExceeded(BodyTooLarge):
@@ -8,6 +20,7 @@ class QuotaExceeded(BodyTooLarge):
 
     code = "quota_exceeded"
     default_message = "The quota is used up."
+    refusal: Refusal | None = None
 
 
 class FrozenTag(Conflict):

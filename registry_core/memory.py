@@ -52,3 +52,8 @@ class Tally:
         with self._lock:
             taken, self._counts = self._counts, Counter()
         return taken
+
+    def put_back(self, counted: Mapping[int, int]) -> None:
+        """Count again what could not be written."""
+        with self._lock:
+            self._counts.update(counted)

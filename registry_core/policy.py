@@ -87,14 +87,9 @@ def require(actor: Actor | None, place: Place, need: Need, *, anonymous_pull: bo
     if actor is None and (need != "pull" or not anonymous_pull):
         raise Unauthorized(headers=CHALLENGE)
     if not granted.pull:
-        raise NotFound(_nothing_at(place))
+        # One sentence for all of these: another for an entity that is there would tell which names are taken.
+        raise NotFound("There is no such entity or collection, or you may not see it.")
     raise Forbidden(_refusal(actor, need))
-
-
-def _nothing_at(place: Place) -> str:
-    if place.entity is None:
-        return "There is no such entity, or you may not see it."
-    return "There is no such collection, or you may not see it."
 
 
 def _refusal(actor: Actor | None, need: Need) -> str:

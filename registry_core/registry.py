@@ -17,6 +17,8 @@ from registry_core.repo.migrate import ensure_current
 
 # How long a revoked token may still be believed.
 REMEMBER_TOKENS_S: Final = 2.0
+# A client that tries again and again is told of to webhooks once in this time.
+TELL_AGAIN_S: Final = 60.0
 
 
 class LazyStore:
@@ -46,7 +48,8 @@ class LazyStore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registry:
-    """One registry. ``clock`` gives epoch seconds; ``actors`` remembers tokens, ``downloads`` counts pulls."""
+    """One registry. ``clock`` gives epoch seconds; ``actors`` remembers tokens, ``downloads`` counts pulls,
+    ``refusals`` remembers what webhooks were told of lately."""
 
     settings: Settings
     database: Database
@@ -54,6 +57,7 @@ class Registry:
     secret: bytes
     actors: ShortMemory[Actor]
     downloads: Tally
+    refusals: ShortMemory[bool]
     clock: Callable[[], float] = field(default=time.time)
 
     @property
@@ -91,6 +95,7 @@ def open_registry(
         secret=load_secret(settings.secret_file),
         actors=ShortMemory(ttl_s=REMEMBER_TOKENS_S, clock=clock),
         downloads=Tally(),
+        refusals=ShortMemory(ttl_s=TELL_AGAIN_S, clock=clock),
         clock=clock,
     )
 

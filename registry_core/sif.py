@@ -19,6 +19,7 @@ _DESCRIPTOR: Final = struct.Struct("<i?IIIqqqqqqq128s384s")
 # More than any real image has, and a bound on what a hostile header can make us read.
 _MOST_DESCRIPTORS: Final = 1024
 _MOST_TEXT_BYTES: Final = 256 * 1024
+_YEAR_10000: Final = 253_402_300_800  # what a header says may be any number, and is shown as a date
 
 _ARCHES: Final = {
     "01": "386", "02": "amd64", "03": "arm", "04": "arm64", "05": "ppc64", "06": "ppc64le", "07": "mips",
@@ -92,7 +93,7 @@ def read_head(read: ReadRange) -> SifHead | None:
         encrypted=any(item.detail == _FILE_SYSTEMS[5] for item in objects),
         fingerprints=tuple(dict.fromkeys(text for text in prints if text.strip("0"))),
         objects=objects,
-        created=max(0, fields[5]),
+        created=fields[5] if 0 < fields[5] < _YEAR_10000 else 0,
     )
 
 
@@ -154,14 +155,19 @@ def _content(read: ReadRange, descriptor: _Descriptor) -> str:
 def _labels(text: str) -> tuple[tuple[str, str], ...]:
     try:
         value = json.loads(text) if text else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         return ()
     if not isinstance(value, dict):
         return ()
     flat = value.get("system-partition", value)  # newer tools group the labels by partition
     if not isinstance(flat, dict):
         return ()
-    return tuple((str(name), item) for name, item in flat.items() if isinstance(item, str))
+    return tuple((_whole(name), _whole(item)) for name, item in flat.items() if isinstance(item, str))
+
+
+def _whole(text: str) -> str:
+    """JSON may hold halves of characters, which nothing can send or store."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _text(raw: bytes) -> str:

@@ -9,7 +9,7 @@ from registry_core.service import webhooks
 
 @click.group()
 def webhook() -> None:
-    """Who is told of pushes and deletions."""
+    """Who is told of pushes, deletions, and pushes for which a quota left no room."""
 
 
 @webhook.command("add")

@@ -30,7 +30,7 @@ class Due:
     attempts: int
 
 
-def wanting(db: Connection, event: str, collection_id: int) -> list[int]:
+def wanting(db: Connection, event: str, collection_id: int | None) -> list[int]:
     """The webhooks that want to hear of ``event`` in this collection."""
     found = select(webhooks.c.id, webhooks.c.events).where(
         or_(webhooks.c.collection_id.is_(None), webhooks.c.collection_id == collection_id)

@@ -20,11 +20,12 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from gateway.errors import BadForm, BodyTooLarge, GatewayError
+from registry_core.errors import QuotaExceeded, Refusal
 from registry_core.policy import Actor
 from registry_core.registry import Registry
 from registry_core.repo.database import again
 from registry_core.repo.quick import WouldWait
-from registry_core.service import identity, places
+from registry_core.service import identity, places, quota
 
 log = logging.getLogger(__name__)
 
@@ -176,7 +177,21 @@ class ApiEndpoint:
                 return work()
             except WouldWait:
                 pass
-        return await run_sync(again, work, limiter=self._limiter)
+        return await run_sync(self._with_time, work, limiter=self._limiter)
+
+    def _with_time(self, work: Callable[[], Answer]) -> Answer:
+        try:
+            return again(work)
+        except QuotaExceeded as exc:
+            if exc.refusal is not None:
+                self._tell(exc.refusal)
+            raise
+
+    def _tell(self, refusal: Refusal) -> None:
+        try:
+            again(partial(quota.tell, self._registry, refusal))
+        except GatewayError as exc:
+            log.warning("webhooks will not hear of a push without room to %s: %s", refusal.where, exc)
 
 
 def api_route(

@@ -61,7 +61,7 @@ def change_tokens(site: Site, visit: Visit) -> Page | Redirect:
 
 
 def _days(text: str) -> float | None:
-    if not text.isascii() or not text.isdecimal() or int(text) not in DAYS:
+    if text not in {str(days) for days in DAYS}:
         raise BadForm("Choose how long the token is good.")
     return float(text) or None
 

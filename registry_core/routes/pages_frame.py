@@ -6,7 +6,7 @@ import secrets
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -20,6 +20,7 @@ from starlette.routing import Route
 from gateway.errors import BadForm, Forbidden, GatewayError, Unauthorized
 from registry_core.policy import Actor
 from registry_core.registry import Registry
+from registry_core.repo.database import again
 from registry_core.routes import pages_words
 from registry_core.routes.call import Call, read_body, respond_error
 from registry_core.routes.pages_assets import Assets, load_assets
@@ -219,7 +220,7 @@ class Site:
         visit = Visit(self.registry, request, body)
         if visit.method == "POST":
             identity.check_csrf(visit.who, visit.said("csrf_token"))
-        made = handler(self, visit)
+        made = again(partial(handler, self, visit))
         match made:
             case Page():
                 response = self.render(visit, made)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Final
+from urllib.parse import quote
 
 from starlette.routing import Route
 
@@ -28,7 +29,8 @@ def local_path(text: str) -> str:
     hidden = any(ord(char) < ord("!") or char == "\\" for char in text)
     if not text.startswith("/") or text.startswith("//") or hidden or len(text) > _LONGEST_BACK:
         return "/"
-    return text
+    # A header field holds no other letters; what is escaped already stays as it is.
+    return "".join(char if char.isascii() else quote(char) for char in text)
 
 
 def show_sign_in(site: Site, visit: Visit) -> Page | Redirect:

@@ -196,7 +196,7 @@ def _mark_uploaded(
     if not image.uploaded:
         # Two uploads may have been promised the same room; the second to arrive does not get it.
         catalog.lock_entity(db, places.whole(place)[0].id)
-        quota.room_for(registry, db, place.entity, place.collection, arrival.image.size)
+        quota.room_for(registry, db, place.entity, place.collection, arrival.image.size, by=by)
     head = arrival.head
     images.change_image(
         db,

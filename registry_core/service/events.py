@@ -8,13 +8,20 @@ from sqlalchemy import Connection
 from registry_core.registry import Registry
 from registry_core.repo import hooks
 
-type Event = Literal["push", "delete"]
+type Event = Literal["push", "delete", "quota"]
 
 
 def note(
-    registry: Registry, db: Connection, event: Event, *, collection_id: int, what: str, by: str, size: int
+    registry: Registry,
+    db: Connection,
+    event: Event,
+    *,
+    collection_id: int | None,
+    what: str,
+    by: str,
+    size: int,
 ) -> None:
-    """Queue one delivery for every webhook that wants to know."""
+    """Queue one delivery for every webhook that wants to know. ``collection_id`` None: only those of all."""
     wanted = hooks.wanting(db, event, collection_id)
     if not wanted:
         return

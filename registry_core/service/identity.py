@@ -180,7 +180,8 @@ def check_pause(registry: Registry, *, name: str, address: str) -> None:
     with registry.database.read() as db:
         failed = accounts.failures(db, _keys(name, address))
     wait = max((until - registry.now for _count, until in failed.values()), default=0)
-    if wait > 0:
+    # More than any pause lasts: the clock was set back, and nobody shall wait until it has caught up.
+    if 0 < wait <= _LONGEST_BY_ADDRESS_S:
         raise TooManyRequests("Too many failed attempts. Wait a moment.", retry_after_s=wait)
 
 

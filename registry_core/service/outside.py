@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from gateway.contract import container_name_of, parse_name
 from gateway.errors import BadForm, Conflict, Forbidden, NotFound
 from registry_core.model import User
+from registry_core.names import DEFAULT_ENTITY
 from registry_core.registry import Registry
 from registry_core.repo import accounts, catalog, journal
 from registry_core.service import identity
@@ -52,7 +53,12 @@ def user_of_identity(
         user = accounts.user_by_identity(db, issuer=issuer, subject=subject)
         if user is None:
             name = account_name(name)
-            if accounts.user_by_name(db, name) or catalog.place_by_names(db, None, name).entity:
+            # The default entity is nobody's: it decides what everybody gets who pulls by a short reference.
+            if (
+                name == DEFAULT_ENTITY
+                or accounts.user_by_name(db, name)
+                or catalog.place_by_names(db, None, name).entity
+            ):
                 raise Conflict(f"The name '{name}' is taken here. Ask the administrator for another account.")
             user = _make_user(registry, db, name, by=issuer, email=email, real_name=real_name)
             accounts.add_identity(db, user_id=user.id, issuer=issuer, subject=subject, now=registry.now)

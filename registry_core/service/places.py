@@ -13,6 +13,8 @@ from registry_core.registry import Registry
 from registry_core.repo import catalog, images, journal
 
 _ID_DIGITS: Final = 18  # fits into 64 bits
+# What nobody reads to the end anyway, every list of collections would have to carry.
+_MOST_DESCRIPTION: Final = 4096
 
 
 def rights_in(registry: Registry, actor: Actor | None, place: Place) -> Rights:
@@ -98,7 +100,7 @@ def ensure_entity(registry: Registry, db: Connection, by: str, name: str, *, des
         db,
         name=name,
         owner_id=owner,
-        description=description,
+        description=description[:_MOST_DESCRIPTION],
         default_private=registry.settings.registry.default_private,
         quota_bytes=0,
         created_by=by,
@@ -126,16 +128,18 @@ def make_collection(
     actor = policy.require_user(actor)
     name = parse_name(name, "collection")
     with registry.database.write() as db:
-        if entity_id is not None:
-            found = catalog.entity_by_id(db, entity_id)
-            if found is None:
-                raise NotFound("There is no such entity.")
-            entity = found.name
+        by_id = None if entity_id is None else catalog.entity_by_id(db, entity_id)
+        if by_id is not None:
+            entity = by_id.name
         place = catalog.place_by_names(db, actor, entity, name)
-        # The same answer whether the collection exists out of sight or not at all.
-        makes_entity = place.entity is None and may_make_entity(actor, entity)
+        # The same answer whether the collection exists out of sight or not at all. An entity that was asked for by
+        # its number is not named either: who counts up the numbers would be told who has an account here.
+        makes_entity = place.entity is None and entity_id is None and may_make_entity(actor, entity)
         if not makes_entity and not rights_in(registry, actor, place).push:
-            raise Forbidden(f"You may not push to {entity}/{name}.")
+            where = f"to {entity}/{name}" if entity_id is None else "there"
+            raise Forbidden(f"You may not push {where}.")
+        if entity_id is not None and by_id is None:
+            raise NotFound("There is no such entity.")
         owner = ensure_entity(registry, db, actor.name, entity)
         made = ensure_collection(
             registry,
@@ -171,7 +175,7 @@ def ensure_collection(
         entity_id=entity.id,
         name=name,
         owner_id=owner_id,
-        description=description,
+        description=description[:_MOST_DESCRIPTION],
         private=wanted,
         quota_bytes=0,
         created_by=by,
@@ -207,7 +211,7 @@ def ensure_container(
         db,
         collection_id=collection.id,
         name=name,
-        description=description,
+        description=description[:_MOST_DESCRIPTION],
         read_only=False,
         created_by=by,
         created_at=registry.now,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from gateway.contract import BLOB_PREFIX, BlobLink, seal
-from gateway.errors import NotFound
+from gateway.errors import GatewayError, NotFound
 from gateway.store.keys import blob_key
 from registry_core.model import Image, Place
 from registry_core.names import DEFAULT_ARCH, ImageRef
@@ -76,6 +76,11 @@ def link_to_bytes(registry: Registry, found: FoundImage, *, method: str) -> str:
 def write_downloads(registry: Registry) -> None:
     """Put the downloads counted so far into the database."""
     counted = registry.downloads.take()
-    if counted:
+    if not counted:
+        return
+    try:
         with registry.database.write() as db:
             images.count_downloads(db, counted)
+    except GatewayError:
+        registry.downloads.put_back(counted)
+        raise

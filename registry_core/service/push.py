@@ -82,7 +82,7 @@ def _share_bytes(registry: Registry, db: Connection, actor: Actor, place: Place,
     source = same[0][3]
     entity, collection, container = places.whole(place)
     catalog.lock_entity(db, entity.id)
-    quota.room_for(registry, db, entity, collection, source.size)
+    quota.room_for(registry, db, entity, collection, source.size, by=actor.name)
     key = blob_key(entity.name, collection.name, container.name, image.sha256)
     if not registry.store.link(sha256=image.sha256, key=key):
         return image
@@ -116,7 +116,7 @@ def begin_single(registry: Registry, actor: Actor | None, image_id: int, *, size
         place, image = places.place_of_image(registry, db, actor, image_id, "push")
         _check_size(size)
         entity, collection, _container = places.whole(place)
-        room = quota.room_for(registry, db, entity, collection, size)
+        room = quota.room_for(registry, db, entity, collection, size, by=policy.require_user(actor).name)
     if sha256 and sha256.lower() != image.sha256:
         raise DigestMismatch(f"The image was announced as {image.sha256}, and now as {sha256[:64]}.")
     store = direct.store_of(registry)
@@ -145,7 +145,7 @@ def begin_parts(registry: Registry, actor: Actor | None, image_id: int, *, size:
     with registry.database.write() as db:
         place, image = places.place_of_image(registry, db, actor, image_id, "push")
         entity, collection, _container = places.whole(place)
-        quota.room_for(registry, db, entity, collection, size)
+        quota.room_for(registry, db, entity, collection, size, by=policy.require_user(actor).name)
         part_size = choose_part_size(size, max(least, registry.settings.registry.part_bytes))
         upload_id = new_upload_id()
         _add_upload(registry, db, actor, image, upload_id, size=size, part_size=part_size)

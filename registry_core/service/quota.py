@@ -5,10 +5,11 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from registry_core.errors import QuotaExceeded
+from registry_core.errors import QuotaExceeded, Refusal
 from registry_core.model import Collection, Entity
 from registry_core.registry import Registry
 from registry_core.repo import images
+from registry_core.service import events
 
 _STEP: Final = 1024
 # A form is a little larger than the file in it; what really comes is checked against the ticket anyway.
@@ -55,9 +56,15 @@ def shown(registry: Registry, db: Connection, entity: Entity, collection: Collec
 
 
 def room_for(
-    registry: Registry, db: Connection, entity: Entity | None, collection: Collection | None, size: int
+    registry: Registry,
+    db: Connection,
+    entity: Entity | None,
+    collection: Collection | None,
+    size: int,
+    *,
+    by: str,
 ) -> int | None:
-    """How many bytes may still come, None = no limit.
+    """How many bytes may still come, None = no limit. ``by`` is who wants to push.
 
     Raises: QuotaExceeded when ``size`` (-1 = not known) is more.
     """
@@ -78,9 +85,40 @@ def room_for(
         if left is None:
             continue
         if left == 0 or size > left:
-            raise QuotaExceeded(_sentence(usage, size))
+            raise _exceeded(usage, entity, collection, size=size, by=by)
         room = left if room is None else min(room, left)
     return room
+
+
+def _exceeded(
+    usage: Usage, entity: Entity | None, collection: Collection | None, *, size: int, by: str
+) -> QuotaExceeded:
+    exc = QuotaExceeded(_sentence(usage, size))
+    exc.refusal = Refusal(
+        collection_id=collection.id if collection else None,
+        where=f"{entity.name}/{collection.name}" if entity and collection else usage.where,
+        by=by,
+        size=max(0, size),
+    )
+    return exc
+
+
+def tell(registry: Registry, refusal: Refusal) -> None:
+    """Let webhooks know, after the transaction that was given up. Raises: DatabaseDown, TryAgain."""
+    key = f"{refusal.where} {refusal.by}"
+    if registry.refusals.get(key):
+        return
+    registry.refusals.put(key, True)
+    with registry.database.write() as db:
+        events.note(
+            registry,
+            db,
+            "quota",
+            collection_id=refusal.collection_id,
+            what=refusal.where,
+            by=refusal.by,
+            size=refusal.size,
+        )
 
 
 def _sentence(usage: Usage, size: int) -> str:

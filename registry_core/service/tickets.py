@@ -43,7 +43,7 @@ def _grant_form(registry: Registry, actor: Actor, question: TicketQuestion) -> s
             refuse_frozen(images.tag_rows(db, place.container.id, tag), place.container, None)
         size = question.declared_bytes
         room = quota.room_for(
-            registry, db, place.entity, place.collection, max(1, size - quota.FORM_SLACK_BYTES)
+            registry, db, place.entity, place.collection, max(1, size - quota.FORM_SLACK_BYTES), by=actor.name
         )
     return seal(
         registry.secret,
@@ -64,7 +64,7 @@ def _grant_image(registry: Registry, actor: Actor, question: TicketQuestion) -> 
     with registry.database.read() as db:
         place, image = places.place_of_image(registry, db, actor, places.parse_id(question.image_id), "push")
         entity, collection, container = places.whole(place)
-        room = quota.room_for(registry, db, entity, collection, size)
+        room = quota.room_for(registry, db, entity, collection, size, by=actor.name)
     return seal(
         registry.secret,
         Ticket(

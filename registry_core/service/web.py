@@ -3,8 +3,9 @@
 import http.client
 import json
 import ssl
+import time
 from typing import Any, Final
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import SplitResult, urlencode, urlsplit
 
 from gateway.errors import UpstreamError
 
@@ -26,14 +27,11 @@ def post_form(address: str, form: dict[str, str], headers: dict[str, str]) -> di
 
 def exchange(method: str, address: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
     """Status and body of one request. Raises: UpstreamError."""
-    parts = urlsplit(address)
-    connection: http.client.HTTPConnection
-    if parts.scheme == "https":
-        connection = http.client.HTTPSConnection(
-            parts.hostname or "", parts.port, timeout=TIMEOUT_S, context=ssl.create_default_context()
-        )
-    else:
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT_S)
+    try:
+        parts = urlsplit(address)
+        connection = _connection(parts)
+    except ValueError as exc:
+        raise UpstreamError(detail=f"{address}: {exc}") from exc
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
         connection.request(
@@ -43,11 +41,28 @@ def exchange(method: str, address: str, body: bytes, headers: dict[str, str]) ->
             {"accept": "application/json", "user-agent": "sregistry-gateway", **headers},
         )
         answer = connection.getresponse()
-        return answer.status, answer.read(_MOST_BYTES)
-    except (OSError, http.client.HTTPException) as exc:
+        return answer.status, _read(answer)
+    except (OSError, http.client.HTTPException, ValueError) as exc:  # ValueError: names that no resolver takes
         raise UpstreamError(detail=f"{address}: {type(exc).__name__}: {exc}") from exc
     finally:
         connection.close()
+
+
+def _connection(parts: SplitResult) -> http.client.HTTPConnection:
+    if parts.scheme != "https":
+        return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT_S)
+    context = ssl.create_default_context()
+    return http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=TIMEOUT_S, context=context)
+
+
+def _read(answer: http.client.HTTPResponse) -> bytes:
+    """The body, or its beginning. A timeout of the socket begins anew with every byte, so that time is told here."""
+    body, deadline = b"", time.monotonic() + TIMEOUT_S
+    while len(body) < _MOST_BYTES and (piece := answer.read1(_MOST_BYTES - len(body))):
+        body += piece
+        if time.monotonic() > deadline:
+            raise TimeoutError("its answer does not end")
+    return body
 
 
 def _object(address: str, status: int, body: bytes) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from registry_core.service import web
 
 log = logging.getLogger(__name__)
 
-EVENTS: Final = ("push", "delete")
+EVENTS: Final = ("push", "delete", "quota")
 # 10 s, 40 s, 160 s … 45 hours: a receiver may be away over a weekend.
 MOST_ATTEMPTS: Final = 9
 _FIRST_PAUSE_S: Final = 10
@@ -48,7 +48,7 @@ def add(
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise BadForm("The URL of a webhook begins with https:// or http:// and has a host.")
     if not events or not set(events) <= set(EVENTS):
-        raise BadForm(f"A webhook hears of {' and '.join(EVENTS)}.")
+        raise BadForm(f"A webhook hears of {', '.join(EVENTS)}.")
     if secret and len(secret) < _LEAST_SECRET:
         raise BadForm(f"A webhook's secret has at least {_LEAST_SECRET} characters.")
     secret = secret or secrets.token_urlsafe(32)

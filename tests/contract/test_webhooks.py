@@ -11,6 +11,7 @@ import pytest
 from gateway.errors import BadForm, Forbidden, NotFound
 from registry_core.policy import Actor, Scope
 from registry_core.service import webhooks
+from tests.contract.conftest import OpenCore
 from tests.support.core import Core
 from tests.support.library_push import push
 
@@ -112,3 +113,23 @@ def test_only_administrators_make_webhooks(core: Core) -> None:
     alice = Actor(user_id=1, name="alice", admin=False, scope=Scope.ADMIN)
     with pytest.raises(Forbidden):
         webhooks.add(core.registry, alice, url="https://example.org/")
+
+
+def test_a_push_without_room_is_told_once_a_minute(new_core: OpenCore, receiver: Receiver) -> None:
+    core = new_core(quota_bytes=1000)
+    core.add_user("alice")
+    webhooks.add(core.registry, ADMIN, url=receiver.url, events=("quota",))
+    push(core, "alice/test/tool", b"fits" * 20, by="alice")
+    for _ in range(2):
+        asked = core.ask(by="alice", collection="alice/test", name="tool", declared_bytes=200_000)
+        assert asked.status == 413
+    assert webhooks.deliver_due(core.registry) == 1
+    core.clock.at += 61
+    container = core.call("GET", "/v1/containers/alice/test/tool", by="alice").data["id"]
+    wanted = {"hash": "sha256." + "0" * 64, "container": container}
+    image = core.call("POST", "/v1/images", wanted, by="alice").data
+    assert core.call("POST", f"/v2/imagefile/{image['id']}", {"filesize": 2000}, by="alice").status == 413
+    assert webhooks.deliver_due(core.registry) == 1
+    told = [json.loads(body) for _headers, body in receiver.got]
+    assert [(one["event"], one["image"], one["by"]) for one in told] == [("quota", "alice/test", "alice")] * 2
+    assert told[1]["size"] == 2000

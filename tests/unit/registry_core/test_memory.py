@@ -31,3 +31,12 @@ def test_a_tally_is_taken_once() -> None:
         tally.add(image)
     assert dict(tally.take()) == {1: 2, 2: 1}
     assert not tally.take()
+
+
+def test_what_could_not_be_written_is_counted_again() -> None:
+    tally = Tally()
+    tally.add(1)
+    taken = tally.take()
+    tally.add(1)
+    tally.put_back(taken)
+    assert dict(tally.take()) == {1: 2}
