@@ -1,8 +1,12 @@
 """Owns the proof that fifty clients may push and pull at once: no 5xx, no tag lost, doubled or mixed up."""
 
+import hashlib
 import os
+import secrets
+import subprocess
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -42,6 +46,36 @@ def check_container(product: Product, user: str, token: str, seen: Seen) -> None
     for tag, digest in seen.tags.items():
         assert by_id.setdefault(listed[tag], digest) == digest, f"{user}: {tag} names another's image"
     assert len(by_id) == len(set(by_id.values())) == len(seen.digests) == len(container["images"])
+
+
+def test_a_refused_upload_does_not_take_the_bytes_of_an_accepted_one(
+    product: Product, tmp_path: Path
+) -> None:
+    token = product.new_user("twin")
+    file = tmp_path / "image.sif"
+
+    def upload(tag: str) -> subprocess.CompletedProcess[str]:
+        # The tag comes after the file, so that a frozen one is noticed only when the bytes are stored.
+        form = ("-F", "name=tool", "-F", f"file=@{file}", "-F", f"tag={tag}")
+        url = f"{product.base}/upload?collection=twin/test"
+        return product.curl("-w", "%{http_code}", "-H", f"Authorization: Bearer {token}", *form, url)
+
+    file.write_bytes(b"first" * 100)
+    assert upload("frozen").stdout.endswith("201")
+    product.registry("collection", "freeze", "twin/test/tool:frozen")
+    with ThreadPoolExecutor(4) as pool:
+        for number in range(12):
+            content = secrets.token_bytes(5000)
+            file.write_bytes(content)
+            tags = ("frozen", f"v{number}", "frozen", f"w{number}")
+            statuses = [answer.stdout[-3:] for answer in pool.map(upload, tags)]
+            assert statuses == ["409", "201", "409", "201"]
+            digest = hashlib.sha256(content).hexdigest()
+            assert [digest in path.name for path in product.blob_files()].count(True) == 1
+    assert product.run("registry", "fsck").returncode == 0
+    file.write_bytes(b"refused" * 100)
+    assert upload("frozen").stdout.endswith("409")
+    assert len(product.blob_files()) == 13
 
 
 def test_fifty_clients_push_and_pull_at_once(busy: Product) -> None:
