@@ -46,3 +46,19 @@ def test_the_index_leads_to_every_page() -> None:
     index = (DOCS / "index.md").read_text()
     pages = {path.name for path in DOCS.glob("*.md")} - {"index.md"}
     assert {name for name in pages if f"({name})" not in index} == set()
+
+
+def test_every_test_that_a_page_names_exists() -> None:
+    files: dict[str, str] = {}
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        files[path.name] = files.get(path.name, "") + path.read_text()
+    missing: list[str] = []
+    file = ""
+    for named, test in re.findall(
+        r"`([a-z0-9_/]*(?:\.py)?)::(test_[a-z0-9_]+)`", (DOCS / "defects.md").read_text()
+    ):
+        file = named or file
+        if f"def {test}(" not in files.get(file, ""):
+            missing.append(f"{file}::{test}")
+    assert missing == []
+    assert (DOCS / "defects.md").read_text().count("`test_") > 40
