@@ -119,7 +119,7 @@ def serve(
     tls: str | None,
     workers: int | None,
 ) -> None:
-    """Run. SIGTERM drains and stops, SIGHUP reloads the certificate."""
+    """Run. SIGTERM drains and stops, SIGHUP takes up a new certificate and new keys of S3."""
     apply_openssl_policy()  # first of all: OpenSSL reads it once, when it is loaded
     flags = {
         # Absolute: children may not share our idea of here.

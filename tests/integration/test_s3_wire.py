@@ -1,4 +1,4 @@
-"""Owns the recorded answers of S3 servers other than the one in these tests (MinIO, AWS): what they mean to us."""
+"""Owns the answers of S3 servers other than the one in these tests (MinIO, AWS), written from their documentation."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ def error(status: int, code: str) -> Answer:
 
 
 @dataclass(slots=True)
-class Recorded:
+class Scripted:
     """A server that gives these answers, one after the other, and remembers what it was asked."""
 
     answers: list[Answer]
@@ -33,21 +33,21 @@ class Recorded:
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[..., Recorded]]:
+def serve() -> Iterator[Callable[..., Scripted]]:
     servers: list[ThreadingHTTPServer] = []
 
-    def start(*answers: Answer) -> Recorded:
-        recorded = Recorded(list(answers))
+    def start(*answers: Answer) -> Scripted:
+        scripted = Scripted(list(answers))
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def answer(self) -> None:
                 self.rfile.read(int(self.headers.get("content-length") or 0))
-                recorded.asked.append(
+                scripted.asked.append(
                     (self.command, self.path, {k.lower(): v for k, v in self.headers.items()})
                 )
-                status, body = recorded.answers.pop(0)
+                status, body = scripted.answers.pop(0)
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))
                 self.send_header("Last-Modified", "Tue, 24 Nov 2026 03:00:00 GMT")
@@ -62,9 +62,9 @@ def serve() -> Iterator[Callable[..., Recorded]]:
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         servers.append(server)
-        recorded.port = server.server_address[1]
+        scripted.port = server.server_address[1]
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
-        return recorded
+        return scripted
 
     yield start
     for server in servers:
@@ -72,14 +72,14 @@ def serve() -> Iterator[Callable[..., Recorded]]:
         server.server_close()
 
 
-def wire(recorded: Recorded, **changes: str) -> S3Wire:
+def wire(scripted: Scripted, **changes: str) -> S3Wire:
     values = {"access_key": "key", "secret_key": "secret", "bucket": "images"} | changes
-    return S3Wire(S3.model_validate(values | {"endpoint": f"127.0.0.1:{recorded.port}"}))
+    return S3Wire(S3.model_validate(values | {"endpoint": f"127.0.0.1:{scripted.port}"}))
 
 
-def test_a_busy_server_is_asked_again(serve: Callable[..., Recorded]) -> None:
-    recorded = serve(error(503, "SlowDown"), error(500, "InternalError"), (200, "here"))
-    client = wire(recorded)
+def test_a_busy_server_is_asked_again(serve: Callable[..., Scripted]) -> None:
+    scripted = serve(error(503, "SlowDown"), error(500, "InternalError"), (200, "here"))
+    client = wire(scripted)
     assert client.request("GET", "x").body == b"here"
     client.close()
 
@@ -98,7 +98,7 @@ def test_a_busy_server_is_asked_again(serve: Callable[..., Recorded]) -> None:
     ],
 )
 def test_every_refusal_has_its_meaning(
-    serve: Callable[..., Recorded], answer: Answer, meaning: type[Exception]
+    serve: Callable[..., Scripted], answer: Answer, meaning: type[Exception]
 ) -> None:
     client = wire(serve(answer))
     with pytest.raises(meaning), S3Faults():
@@ -107,25 +107,25 @@ def test_every_refusal_has_its_meaning(
 
 
 def test_the_old_key_pair_is_tried_when_the_new_one_is_refused_and_then_stays_first(
-    serve: Callable[..., Recorded],
+    serve: Callable[..., Scripted],
 ) -> None:
-    recorded = serve(error(403, "InvalidAccessKeyId"), (200, ""), (200, ""))
-    client = wire(recorded, previous_access_key="old", previous_secret_key="oldsecret")
+    scripted = serve(error(403, "InvalidAccessKeyId"), (200, ""), (200, ""))
+    client = wire(scripted, previous_access_key="old", previous_secret_key="oldsecret")
     client.request("PUT", "x", body=b"1")
     client.request("PUT", "x", body=b"1")
     used = [
         headers["authorization"].partition("Credential=")[2].partition("/")[0]
-        for *_, headers in recorded.asked
+        for *_, headers in scripted.asked
     ]
     assert used == ["key", "old", "old"]
     client.close()
 
 
-def test_a_missing_bucket_is_made_in_its_region(serve: Callable[..., Recorded]) -> None:
-    recorded = serve(error(404, "NoSuchBucket"), (200, ""), (200, ""))
-    client = wire(recorded, region="eu-west-1")
+def test_a_missing_bucket_is_made_in_its_region(serve: Callable[..., Scripted]) -> None:
+    scripted = serve(error(404, "NoSuchBucket"), (200, ""), (200, ""))
+    client = wire(scripted, region="eu-west-1")
     client.request("PUT", "a:b", body=b"1")
-    assert [(method, path) for method, path, _ in recorded.asked] == [
+    assert [(method, path) for method, path, _ in scripted.asked] == [
         ("PUT", "/images/a%3Ab"),
         ("PUT", "/images"),
         ("PUT", "/images/a%3Ab"),
@@ -133,25 +133,25 @@ def test_a_missing_bucket_is_made_in_its_region(serve: Callable[..., Recorded]) 
     client.close()
 
 
-def test_a_server_without_conditional_writes_still_takes_keys(serve: Callable[..., Recorded]) -> None:
-    recorded = serve((404, ""), error(501, "NotImplemented"), (200, ""))
-    client = wire(recorded)
+def test_a_server_without_conditional_writes_still_takes_keys(serve: Callable[..., Scripted]) -> None:
+    scripted = serve((404, ""), error(501, "NotImplemented"), (200, ""))
+    client = wire(scripted)
     key = f"alice/tools/fold:sha256.{'0' * 64}"
     assert S3Records(client, patience_s=PATIENCE_S).add_key(key, "ab", size=1, sha256="0" * 64)
-    assert [method for method, *_ in recorded.asked] == ["HEAD", "PUT", "PUT"]
-    assert recorded.asked[1][2]["if-none-match"] == "*"
+    assert [method for method, *_ in scripted.asked] == ["HEAD", "PUT", "PUT"]
+    assert scripted.asked[1][2]["if-none-match"] == "*"
     client.close()
 
 
-def test_a_key_that_came_in_between_is_not_new(serve: Callable[..., Recorded]) -> None:
-    recorded = serve((404, ""), error(412, "PreconditionFailed"))
-    client = wire(recorded)
+def test_a_key_that_came_in_between_is_not_new(serve: Callable[..., Scripted]) -> None:
+    scripted = serve((404, ""), error(412, "PreconditionFailed"))
+    client = wire(scripted)
     key = f"alice/tools/fold:sha256.{'0' * 64}"
     assert not S3Records(client, patience_s=PATIENCE_S).add_key(key, "ab", size=1, sha256="0" * 64)
     client.close()
 
 
-def test_listings_go_on_page_by_page(serve: Callable[..., Recorded]) -> None:
+def test_listings_go_on_page_by_page(serve: Callable[..., Scripted]) -> None:
     def page(name: str, *, more: bool) -> Answer:
         token = "<NextContinuationToken>n/1=</NextContinuationToken>" if more else ""
         return 200, (
@@ -161,18 +161,18 @@ def test_listings_go_on_page_by_page(serve: Callable[..., Recorded]) -> None:
             "<LastModified>2026-11-24T03:00:00.000Z</LastModified></Contents></ListBucketResult>"
         )
 
-    recorded = serve(page("a", more=True), page("b", more=False))
-    client = wire(recorded)
+    scripted = serve(page("a", more=True), page("b", more=False))
+    client = wire(scripted)
     assert [found.name for found in S3Records(client, patience_s=PATIENCE_S).list("objects/")] == ["a", "b"]
-    assert "continuation-token=n%2F1%3D" in recorded.asked[1][1]
+    assert "continuation-token=n%2F1%3D" in scripted.asked[1][1]
     client.close()
 
 
-def test_without_a_key_nothing_is_sent(serve: Callable[..., Recorded]) -> None:
-    recorded = serve()
+def test_without_a_key_nothing_is_sent(serve: Callable[..., Scripted]) -> None:
+    scripted = serve()
     with pytest.raises(StoreDown, match="access key"):
-        wire(recorded, access_key="").request("GET", "x")
-    assert recorded.asked == []
+        wire(scripted, access_key="").request("GET", "x")
+    assert scripted.asked == []
 
 
 def test_dates_of_both_kinds_are_read() -> None:
