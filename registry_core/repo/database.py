@@ -78,7 +78,7 @@ class Database:
         """One query, with no transaction around it: what is asked all the time. Raises: DatabaseDown, WouldWait."""
         try:
             return self.quick.rows(query, values)
-        except self.quick.driver_error as exc:
+        except (self.quick.driver_error, OperationalError) as exc:  # of a query, of a new connection
             raise DatabaseDown(detail=str(exc)) from exc
 
     @contextmanager

@@ -61,6 +61,13 @@ def test_a_broken_database_is_said_to_be_down(database: Database) -> None:
         database.ask(Prepared(BY_NAME), {"name": "alice"})
 
 
+def test_a_database_that_cannot_be_opened_is_down(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    database = Database(f"sqlite:///{tmp_path}/folder")
+    with pytest.raises(DatabaseDown):
+        database.ask(Prepared(BY_NAME), {"name": "alice"})
+
+
 def test_a_thread_that_must_not_wait_reads_and_does_nothing_else(database: Database) -> None:
     query = Prepared(BY_NAME)
     database.quick.be_impatient_here()
