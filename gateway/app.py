@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -34,6 +34,7 @@ from gateway.lifecycle import (
     loop_factory,
     make_control,
     open_listeners,
+    persistent,
     reloading,
     say_ready,
     start_core,
@@ -221,20 +222,20 @@ class Gateway:
 
     async def background(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         """Start what goes on beside the requests."""
-        jobs: list[asyncio.Task[None]] = [
-            group.create_task(self.health.run()),
-            group.create_task(self.outbox.run()),
-            group.create_task(keep_deadlines(self.contexts)),
-            group.create_task(self._sweep_now_and_then()),
-            group.create_task(self._gauges().run()),
-            group.create_task(keep_watchdog(os.environ)),
-            group.create_task(self.trace.run()),
-        ]
+        jobs: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+            "core health": self.health.run,
+            "outbox": self.outbox.run,
+            "deadlines": lambda: keep_deadlines(self.contexts),
+            "sweep": self._sweep_now_and_then,
+            "gauges": self._gauges().run,
+            "watchdog": lambda: keep_watchdog(os.environ),
+            "trace": self.trace.run,
+        }
         if self.tls is not None:
-            jobs.append(group.create_task(self.tls.watch()))
+            jobs["certificate"] = self.tls.watch
         if self.keeper is not None:
-            jobs.append(group.create_task(self.keeper.run()))
-        return jobs
+            jobs["acme"] = self.keeper.run
+        return [group.create_task(persistent(name, job)) for name, job in jobs.items()]
 
     def _gauges(self) -> Gauges:
         return Gauges(
@@ -302,15 +303,18 @@ def _open_keeper(settings: Settings, source: Any) -> Any:
 
 
 def sweep(gateway: Gateway) -> None:
-    """Remove what dead uploads left behind. Blocks."""
+    """Remove what dead uploads left behind, but nothing that was promised. Blocks."""
     count = 0
     try:
+        if not gateway.outbox.recover():
+            log.warning("sweep: put off until the store takes what the outbox has for it")
+            return
         count += gateway.store.sweep(parts_older_than_s=PARTS_KEPT_S)
         count += gateway.journal.sweep(older_than=time.time() - PARTS_KEPT_S)
         count += gateway.uploads.sweep(gateway.store.discard_staged)
         for route, store in gateway.route_stores:
             count += store.sweep(older_than_s=route.keep_hours * 3600)
-    except GatewayError as exc:
+    except (GatewayError, OSError) as exc:
         log.warning("sweep: %s", exc)
     if count:
         log.info("sweep: removed what %d unfinished uploads left behind", count)
@@ -343,7 +347,7 @@ async def _serve(
     )
     gateway = Gateway(settings, owns_core=not settings.core.url)
     if not is_worker:
-        await asyncio.to_thread(_recover, gateway)
+        await asyncio.to_thread(sweep, gateway)
     core = None if settings.core.url or is_worker else _core_child(loaded, command, gateway.health)
     ended = ended_by_signal(on_hangup=reloading(loaded, command.flags, gateway.reload, core))
     async with asyncio.TaskGroup() as group:
@@ -365,7 +369,7 @@ async def _serve(
 async def _hold(loaded: LoadedSettings, command: CommandLine, sockets: dict[str, socket.socket]) -> None:
     settings = loaded.settings
     gateway = Gateway(settings, owns_core=False)
-    await asyncio.to_thread(_recover, gateway)
+    await asyncio.to_thread(sweep, gateway)
     workers = Workers(settings.server.workers, arguments=command.arguments, sockets=sockets)
     core = None if settings.core.url else _core_child(loaded, command, gateway.health)
     ended = ended_by_signal(on_hangup=reloading(loaded, command.flags, gateway.reload, core, workers))
@@ -382,14 +386,6 @@ async def _hold(loaded: LoadedSettings, command: CommandLine, sockets: dict[str,
             await core.stop()
         for job in jobs:
             job.cancel()
-
-
-def _recover(gateway: Gateway) -> None:
-    try:
-        gateway.outbox.recover()
-    except GatewayError as exc:
-        log.warning("outbox: %s", exc)
-    sweep(gateway)
 
 
 def _core_child(loaded: LoadedSettings, command: CommandLine, health: CoreHealth) -> Child:

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Final
 
 from gateway.contract import HEALTH_PATH, sign_call
+from gateway.errors import GatewayError
 
 log = logging.getLogger(__name__)
 
@@ -225,6 +226,8 @@ class CoreHealth:
                     await callback()
             except TimeoutError:
                 log.warning("work put off until the core's return takes long; requests go on without it")
+            except (OSError, GatewayError) as exc:  # a full disk must not keep the door closed
+                log.warning("work put off until the core's return failed; requests go on without it: %s", exc)
             self._evidence.heard(self._clock())
 
     async def _judge_for_ever(self) -> None:

@@ -6,9 +6,9 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from gateway.control import Action, Control
 from gateway.core_control import READY_S, core_actions, keep_core_name, new_core_ready, wait_until
@@ -26,6 +26,8 @@ type Ended = asyncio.Future[None]  # done when the process is to drain and go
 
 log = logging.getLogger("gateway")
 
+AGAIN_S: Final = 1.0
+
 
 async def start_core(
     group: asyncio.TaskGroup, core: Child | None, core_socket: Path, probe: Probe
@@ -41,6 +43,20 @@ async def start_core(
     if is_successor(os.environ) and not await wait_until(is_ready, within_s=READY_S):
         raise SystemExit(1)
     return [job, group.create_task(keep_core_name(core, core_socket, probe))]
+
+
+async def persistent(name: str, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run ``job`` until it returns; when it fails, again. What goes on beside the requests must not end them:
+    the disk may refuse for a moment, or clients hold every file descriptor.
+    """
+    while True:
+        try:
+            return await job()
+        except OSError as exc:
+            log.warning("%s: %s; again in %g s", name, exc, AGAIN_S)
+        except Exception:
+            log.exception("bug in %s; again in %g s", name, AGAIN_S)
+        await asyncio.sleep(AGAIN_S)
 
 
 async def wait_workers(workers: Workers) -> None:

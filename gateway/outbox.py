@@ -114,26 +114,37 @@ class Outbox:
         self._not_before: dict[str, float] = {}
         health.on_up(self.flush)
 
-    def recover(self) -> int:
-        """Finish the placings that a crash interrupted; before the store is swept. How many records wait. Blocks."""
+    def recover(self) -> bool:
+        """Finish the placings that a crash interrupted; whether none is left. Blocks.
+
+        Where one is left, nobody holds its staged bytes: a sweep would take what a client was promised.
+        """
         self._folder.prepare()
         self._folder.sweep(time.time())
         names = self._folder.names()
-        for name in names:
-            held = self._folder.hold(name)
-            if held is None:
-                continue
-            try:
-                self._place_again(held)
-            except BlobMissing:
-                self._lost(held)
-            except GatewayError as exc:
-                log.warning("outbox: %s stays for later: %s", name, exc)
-            finally:
-                held.release()
+        missing = [name for name in names if not self._recover_one(name)]
         if names:
             log.info("outbox: %d deliveries wait for the core", len(names))
-        return len(names)
+        return not missing
+
+    def _recover_one(self, name: str) -> bool:
+        held = self._folder.hold(name)
+        if held is None:
+            return True
+        try:
+            self._place_or_give_up(held)
+        except GatewayError as exc:
+            log.warning("outbox: %s stays for later: %s", name, exc)
+            return False
+        finally:
+            held.release()
+        return True
+
+    def _place_or_give_up(self, held: HeldRecord) -> None:
+        try:
+            self._place_again(held)
+        except BlobMissing:
+            self._lost(held)
 
     async def commit(self, delivery: Delivery, *, request_id: str) -> Committed | Pending:
         """Make sealed bytes an image. Goes on to its end even when the caller is cancelled.
@@ -189,6 +200,15 @@ class Outbox:
 
     async def _commit(self, delivery: Delivery, request_id: str) -> Committed | Pending:
         held, claim = await asyncio.to_thread(self._write_and_place, delivery, request_id)
+        try:
+            return await self._tell_or_put_off(delivery, held, claim, request_id)
+        finally:
+            held.release()
+            claim.release()
+
+    async def _tell_or_put_off(
+        self, delivery: Delivery, held: HeldRecord, claim: Claim, request_id: str
+    ) -> Committed | Pending:
         if self._health.is_up:
             try:
                 images = await self._core.tell(delivery.commit, request_id=request_id)
@@ -205,8 +225,15 @@ class Outbox:
         return await self._await_result(delivery.ticket_id)
 
     def _write_and_place(self, delivery: Delivery, request_id: str) -> tuple[HeldRecord, Claim]:
-        held = self._folder.add(delivery, request_id=request_id)
-        claim = self._claim(delivery)
+        claim: Claim | None = None
+        try:
+            claim = self._claim(delivery)
+            held = self._folder.add(delivery, request_id=request_id)
+        except StoreError:
+            if claim is not None:
+                claim.release()
+            self._discard_staged(delivery)
+            raise
         new_keys: list[str] = []
         try:
             self._place(delivery, new_keys)
@@ -231,14 +258,17 @@ class Outbox:
         """The core or the store said no: nothing of it stays, except what others rely on."""
         claim.release()
         record = held.record
-        for placement in record.delivery.placements:
-            self._store.discard_staged(placement.staged)
+        self._discard_staged(record.delivery)
         for key in record.new_keys:
             try:
                 self._folder.take_back(key, since_ns=record.created_ns, delete=self._store.delete)
             except StoreError as exc:
                 log.warning("outbox: %s stays in the store until 'registry gc': %s", key, exc)
         held.remove()
+
+    def _discard_staged(self, delivery: Delivery) -> None:
+        for placement in delivery.placements:
+            self._store.discard_staged(placement.staged)
 
     def _done(self, held: HeldRecord, claim: Claim) -> None:
         record = held.record
@@ -249,7 +279,10 @@ class Outbox:
 
     def _put_off(self, held: HeldRecord, claim: Claim) -> None:
         if held.record.new_keys:
-            held.rewrite(held.record)
+            try:
+                held.rewrite(held.record)
+            except StoreError as exc:  # the delivery itself is on disk; only a refusal could take back less
+                log.warning("outbox: %s keeps its first form: %s", held.name, exc)
         held.release()
         claim.release()
 
@@ -280,6 +313,8 @@ class Outbox:
                 try:
                     if not await self._deliver(held):
                         return True
+                except (OSError, StoreError) as exc:  # one that cannot be settled must not keep the others
+                    self._retry_later(held, exc)
                 finally:
                     held.release()
             return True
@@ -299,14 +334,17 @@ class Outbox:
             log.warning("outbox: the core refused %s: %d %s", held.name, exc.status, exc.message)
             await asyncio.to_thread(self._refused, held, claim, exc)
         except (UpstreamError, StoreError) as exc:
-            log.warning("outbox: %s stays for %d s: %s", held.name, RETRY_S, exc)
-            self._not_before[held.name] = time.monotonic() + RETRY_S
+            self._retry_later(held, exc)
         else:
             await asyncio.to_thread(self._delivered, held, claim, images)
             self._not_before.pop(held.name, None)
         finally:
             claim.release()
         return True
+
+    def _retry_later(self, held: HeldRecord, exc: Exception) -> None:
+        log.warning("outbox: %s stays for %d s: %s", held.name, RETRY_S, exc)
+        self._not_before[held.name] = time.monotonic() + RETRY_S
 
     def _place_again(self, held: HeldRecord) -> Record:
         """Before each telling: whatever crashed or cleaned up, the key is there when the core lists it."""

@@ -178,18 +178,22 @@ class OutboxFolder:
     def write_locked(self, path: Path, data: bytes) -> int:
         """Write → fsync → rename → fsync of the folder; the open, locked file is returned."""
         fresh = path.with_name(f".{secrets.token_hex(8)}.new")
-        file = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        file = -1
         try:
+            file = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             fcntl.flock(file, fcntl.LOCK_EX)
-            os.write(file, data)
+            rest = memoryview(data)
+            while rest:  # a disk that fills up takes a part without an error
+                rest = rest[os.write(file, rest) :]
             if self._durable:
                 os.fsync(file)
             fresh.replace(path)
             if self._durable:
                 _fsync_folder(path.parent)
         except OSError as exc:
-            fresh.unlink(missing_ok=True)
-            os.close(file)
+            if file >= 0:
+                fresh.unlink(missing_ok=True)
+                os.close(file)
             kind = StoreFull if exc.errno in (errno.ENOSPC, errno.EDQUOT) else StoreDown
             raise kind(detail=f"outbox: {exc}") from exc
         return file
@@ -217,10 +221,13 @@ class Claim:
 
     def __init__(self, paths: list[Path]) -> None:
         self._files: list[int] = []
-        for path in paths:
-            file = _open_claim(path)
-            fcntl.flock(file, fcntl.LOCK_SH)
-            self._files.append(file)
+        try:
+            for path in paths:
+                self._files.append(_open_claim(path))
+                fcntl.flock(self._files[-1], fcntl.LOCK_SH)
+        except OSError as exc:
+            self.release()
+            raise StoreDown(detail=f"outbox: {exc}") from exc
 
     def relied(self) -> None:
         """Note that an image now refers to a key that somebody else had made."""

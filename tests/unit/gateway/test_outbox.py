@@ -1,6 +1,8 @@
 """Owns what the outbox promises: nothing lost, nothing told after a refusal."""
 
 import asyncio
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from gateway.contract import UPLOAD_STATUS_PREFIX, Commit
 from gateway.core_api import CommittedReference
 from gateway.errors import CoreDown, CoreRefused, StoreDown, StoreFull, UpstreamError
 from gateway.outbox import Committed, Pending, Refused
-from gateway.outbox_records import Delivery
+from gateway.outbox_records import Delivery, HeldRecord
 from tests.support.outbox import SHA, Box, PlacingStore, delivery
 
 
@@ -197,3 +199,69 @@ def test_a_store_that_fails_leaves_nothing_of_the_commit(
     assert store.staged == set()
     assert box.records == []
     assert box.core.told == []
+
+
+def test_an_outbox_that_cannot_be_written_leaves_no_staged_bytes(tmp_path: Path) -> None:
+    box = Box(tmp_path, PlacingStore("s1"))
+    shutil.rmtree(tmp_path / "pending")
+    with pytest.raises(StoreDown):
+        asyncio.run(box.commit())
+    assert box.store.staged == set()
+    assert box.core.told == []
+
+
+def test_a_claim_that_cannot_be_made_leaves_no_staged_bytes(tmp_path: Path) -> None:
+    box = Box(tmp_path, PlacingStore("s1"))
+    shutil.rmtree(tmp_path / "claims")
+    with pytest.raises(StoreDown):
+        asyncio.run(box.commit())
+    assert box.store.staged == set()
+    assert box.records == []
+
+
+def test_a_record_is_whole_although_the_disk_takes_it_in_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = os.write
+    monkeypatch.setattr(os, "write", lambda file, data: usual(file, data[:7]))
+    box = Box(tmp_path, PlacingStore("s1"), is_up=False)
+
+    async def story() -> None:
+        await box.commit()
+        await box.outbox.flush()
+
+    asyncio.run(story())
+    assert box.core.told == ["token1"]
+
+
+def test_a_full_disk_does_not_lock_a_delivery_away_that_waits_for_the_core(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = Box(tmp_path, PlacingStore("s1"), is_up=False)
+
+    def full(*_: object) -> None:
+        raise StoreFull
+
+    async def story() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(HeldRecord, "rewrite", full)
+            assert isinstance(await box.commit(), Pending)
+        await box.outbox.flush()
+
+    asyncio.run(story())
+    assert box.core.told == ["token1"]
+    assert box.records == []
+
+
+def test_a_result_that_cannot_be_kept_does_not_keep_the_next_deliveries(tmp_path: Path) -> None:
+    box = Box(tmp_path, PlacingStore("s1", "s2"), is_up=False)
+
+    async def story() -> None:
+        await box.commit(1)
+        await box.commit(2)
+        shutil.rmtree(tmp_path / "results")
+        await box.outbox.flush()
+
+    asyncio.run(story())
+    assert box.core.told == ["token1", "token2"]
+    assert len(box.records) == 2, "told again later: the core knows the tickets"

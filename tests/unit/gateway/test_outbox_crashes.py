@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.errors import CoreRefused
+from gateway.errors import CoreRefused, StoreFull
 from gateway.outbox import Refused
 from gateway.outbox_records import OutboxFolder
 from gateway.store.base import SealedBlob
@@ -25,6 +25,24 @@ def test_a_crash_before_placing_is_finished_at_the_next_start(tmp_path: Path) ->
     assert store.staged == set(), "a sweep of the store now finds nothing to take away"
     asyncio.run(box.outbox.flush())
     assert box.core.told == ["token1"]
+
+
+def test_what_the_store_does_not_take_at_the_next_start_must_not_be_swept(tmp_path: Path) -> None:
+    store = PlacingStore("s1", "s2")
+    folder = OutboxFolder(tmp_path, durable=False)
+    folder.prepare()
+    folder.add(delivery(1), request_id="r").release()
+    folder.add(delivery(2), request_id="r").release()
+    store.fails = [StoreFull(), None, StoreFull()]  # …and the disk is full
+
+    box = Box(tmp_path, store, is_up=False)
+    assert store.staged == {"s1"}
+    assert not box.outbox.recover(), (
+        "a sweep of the store would take the bytes of an upload that was promised"
+    )
+    assert box.outbox.recover()
+    asyncio.run(box.outbox.flush())
+    assert box.core.told == ["token1", "token2"]
 
 
 def test_a_crash_between_placing_and_telling_is_told_at_the_next_start(tmp_path: Path) -> None:
