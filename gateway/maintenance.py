@@ -164,8 +164,9 @@ def refusal(
     """
     if state is None:
         return False
-    path = _SLASHES.sub("/", path)
-    if path.startswith(_ALWAYS_OPEN) or path in (CONFIG_PATH, VERSION_PATH):
+    as_sent, path = path, _SLASHES.sub("/", path)
+    # ``//-/../app`` is no page of ours: a backend would be asked for /app.
+    if as_sent.startswith(_ALWAYS_OPEN) or path in (CONFIG_PATH, VERSION_PATH):
         return False
     if _passes(peer.address, state.allow) or _passes(peer.address, admin_allow):
         return False

@@ -49,7 +49,19 @@ def refuses(
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/upload", "/v1/images/a/b/c", "/v2/imagefile/1", "/login", "/-", "/versions"]
+    "path",
+    [
+        "/",
+        "/upload",
+        "/v1/images/a/b/c",
+        "/v2/imagefile/1",
+        "/login",
+        "/-",
+        "/versions",
+        "//-/../app/x",
+        "//.well-known/acme-challenge/../../app/x",
+        "//version/../app/x",
+    ],
 )
 def test_full_maintenance_closes_everything_even_to_the_machine_itself(path: str) -> None:
     assert refuses("full", "GET", path)
