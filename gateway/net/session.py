@@ -81,6 +81,8 @@ class Session:
                 return raw
             if end >= 0 or len(inbox) > limit:
                 raise head_too_large(limit)
+            if inbox.count(b"\n", searched) != inbox.count(b"\r\n", max(0, searched - 1)):
+                raise MalformedRequest("The request head has a bare LF.")  # its end would never be found
             if self._connection.is_eof or (self._connection.context.is_draining and not inbox):
                 return None
             searched = len(inbox)
@@ -107,7 +109,8 @@ class Session:
         if not await self._rest_is_read(exchange):
             await self._connection.linger()
             return False
-        return exchange.keeps_alive and not self._connection.is_eof
+        # A client that closed its side may have sent more requests before: those are answered.
+        return exchange.keeps_alive and (bool(self._connection.inbox) or not self._connection.is_eof)
 
     async def _rest_is_read(self, exchange: HttpExchange) -> bool:
         body = exchange.body

@@ -54,6 +54,44 @@ def test_requests_on_one_connection_are_answered_in_order(on_uvloop: bool) -> No
 
 
 @both_loops
+def test_a_client_that_closed_its_side_gets_every_answer_it_asked_for(on_uvloop: bool) -> None:
+    closed = asyncio.Event()
+
+    async def slow(exchange: ClientExchange) -> None:
+        await closed.wait()
+        await echo(exchange)
+
+    async def story() -> None:
+        async with raw_server(slow) as server:
+            client = await server.connect()
+            await client.send(b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n")
+            client.writer.write_eof()
+            (connection,) = server.context.connections
+            while not connection.is_eof:  # type: ignore[attr-defined]
+                await asyncio.sleep(0.01)
+            closed.set()
+            assert (await client.answer())[2] == b"GET /1 0"
+            assert (await client.answer())[2] == b"GET /2 0"
+            assert await client.rest() == b""
+
+    run(story(), on_uvloop=on_uvloop)
+
+
+@both_loops
+@pytest.mark.parametrize("head", [b"GET / HTTP/1.1\nHost: a\n\n", b"GET / HTTP/1.1\r\nHost: a\n\n"])
+def test_a_head_without_crlf_is_refused_at_once(on_uvloop: bool, head: bytes) -> None:
+    async def story() -> None:
+        async with raw_server(echo) as server:
+            client = await server.connect()
+            for byte in head[:-1]:
+                await client.send(bytes((byte,)))
+            await client.send(head[-1:])
+            assert (await client.answer())[0] == 400
+
+    run(story(), on_uvloop=on_uvloop)
+
+
+@both_loops
 @pytest.mark.parametrize("size", [0, 1, 4095, 4096, 4097, 65536, 300_000, 3_000_000])
 def test_blocks_give_exactly_what_was_sent_and_leave_the_next_request_alone(
     on_uvloop: bool, size: int
