@@ -78,11 +78,7 @@ type Destination = (
 )
 
 _CORE: Final = ToCore()
-_WITH_REST: Final = (
-    (UPLOAD_STATUS_PREFIX, ToUploadStatus),
-    (ACME_PREFIX, ToAcme),
-    (OPERATIONS_PREFIX, ToOperations),
-)
+_READ_ONLY: Final = ((UPLOAD_STATUS_PREFIX, ToUploadStatus), (ACME_PREFIX, ToAcme))
 
 
 def choose_route(head: RequestHead) -> Destination:
@@ -109,8 +105,12 @@ def _choose_by_prefix(path: str, method: str) -> Destination | None:
         return ToBlob()
     if path == "/uploads" or path.startswith("/uploads/"):
         return ToResumable()
-    for prefix, make in _WITH_REST:
+    if path.startswith(OPERATIONS_PREFIX):  # its methods are its own business: strangers get a 404 for all
+        return ToOperations(path.removeprefix(OPERATIONS_PREFIX))
+    for prefix, make in _READ_ONLY:
         if path.startswith(prefix):
+            if method not in {"GET", "HEAD"}:
+                raise MethodNotAllowed(headers=(("allow", "GET, HEAD"),))
             return make(path.removeprefix(prefix))
     return None
 

@@ -116,7 +116,7 @@ class WebUpload:
         self._refuse_early(head)
         with self._resources.admit(exchange):
             await self._resources.require_room(head.content_length)
-            form = Form(fields=parse_qs(head.query, keep_blank_values=True, max_num_fields=100))
+            form = Form(fields=_fields_of_query(head, most=self._resources.limits.form_fields))
             try:
                 if form.first("collection") and (
                     head.fields.has("authorization") or form.first("csrf_token")
@@ -240,6 +240,13 @@ class WebUpload:
             placements.append(make_placement(ticket, name, received))
         commit = Commit(ticket=form.token, images=tuple(images))
         return Delivery(ticket_id=ticket.id, commit=commit, placements=tuple(placements))
+
+
+def _fields_of_query(head: RequestHead, *, most: int) -> dict[str, list[str]]:
+    try:
+        return parse_qs(head.query, keep_blank_values=True, max_num_fields=most)
+    except ValueError as exc:
+        raise BadForm(f"The query string has more than {most} fields.") from exc
 
 
 def _names(form: Form, ticket: Ticket) -> list[str]:

@@ -3,7 +3,6 @@
 import secrets
 import time
 from contextlib import aclosing
-from typing import Final
 
 from gateway.contract import (
     SHA256_HEX,
@@ -22,8 +21,6 @@ from gateway.outbox_records import Delivery
 from gateway.upload.handler import UploadResources, make_placement, smaller_limit
 from gateway.upload.intake import Intake, Received
 from gateway.upload.parts import PartsIntake
-
-LEGACY_PREFIX: Final = "/v1/imagefile/"
 
 
 class Transfer:
@@ -58,7 +55,7 @@ class Transfer:
         with self._resources.admit(exchange):
             ticket, token = await self._resources.core.ask(
                 TicketQuestion(
-                    image_id=exchange.head.path.removeprefix(LEGACY_PREFIX).strip("/"),
+                    image_id=legacy_image_id(exchange.head.path),
                     declared_bytes=-1
                     if exchange.head.content_length is None
                     else exchange.head.content_length,
@@ -122,6 +119,11 @@ class Transfer:
             placements=(make_placement(ticket, ticket.container, received),),
         )
         await self._resources.outbox.commit(delivery, request_id=exchange.request_id)
+
+
+def legacy_image_id(path: str) -> str:
+    """The image's id in the path of a one-call push. Old clients double slashes, and some end with one."""
+    return path.rstrip("/").rpartition("/")[2]
 
 
 def _stored(digest: str) -> Reply:

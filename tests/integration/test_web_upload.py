@@ -294,3 +294,14 @@ def test_more_uploads_than_allowed_are_429() -> None:
             first.close()
 
     run(story())
+
+
+def test_a_query_with_more_fields_than_a_form_may_have_is_a_bad_form() -> None:
+    async def story() -> None:
+        async with upload_bench() as bench:
+            query = "?collection=alice/test&" + "&".join(["a=1"] * 200)
+            status, _, body = await upload(bench, form(part("file", DATA, "x.sif")), query=query)
+            assert (status, b"query string" in body) == (400, True)
+            assert bench.is_clean
+
+    run(story())

@@ -52,7 +52,13 @@ def test_internal_calls_never_come_from_outside(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "target", "allow"), [("PUT", "/upload", "GET, HEAD, POST"), ("GET", "/v2/transfers/x", "PUT")]
+    ("method", "target", "allow"),
+    [
+        ("PUT", "/upload", "GET, HEAD, POST"),
+        ("GET", "/v2/transfers/x", "PUT"),
+        ("DELETE", "/v2/uploads/0123456789abcdef", "GET, HEAD"),
+        ("POST", "/.well-known/acme-challenge/x", "GET, HEAD"),
+    ],
 )
 def test_a_wrong_method_is_told_the_right_ones(method: str, target: str, allow: str) -> None:
     with pytest.raises(MethodNotAllowed) as caught:
