@@ -155,7 +155,9 @@ class FrontDoor:
         apex = self._www_hosts.get(host)
         if self._redirects and scheme == "http":
             authority = (
-                self._public.netloc if host == self._public.hostname else self._https_authority(apex or host)
+                self._public.netloc
+                if host in {"", self._public.hostname}
+                else self._https_authority(apex or host)
             )
             return redirect(308, f"https://{authority}{head.target}")
         if apex is not None:
