@@ -40,12 +40,14 @@ class ProxiedAcceptor:
         *,
         tls: ssl.SSLContext | None,
         handshake_s: float,
+        shutdown_s: float,
     ) -> None:
         self._listener = listener
         self._context = context
         self._balancers = balancers
         self._tls = tls
         self._handshake_s = handshake_s
+        self._shutdown_s = shutdown_s
         self._make = connection_maker(context)
         self._greeting: set[asyncio.Task[None]] = set()
 
@@ -80,6 +82,7 @@ class ProxiedAcceptor:
                 client,
                 ssl=self._tls,
                 ssl_handshake_timeout=self._handshake_s if self._tls else None,
+                ssl_shutdown_timeout=self._shutdown_s if self._tls else None,
             )
         except (ProxyHeaderMalformed, TimeoutError, OSError, EOFError) as exc:
             log.info("%s: no connection: %r", address, exc)

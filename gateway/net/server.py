@@ -18,6 +18,7 @@ from gateway.net.proxied import ProxiedAcceptor
 log = logging.getLogger("gateway.net")
 
 BACKLOG: Final = 1024
+SHUTDOWN_S: Final = 1.0  # how long a close_notify is waited for: it says nothing that we need to hear
 CHECK_EVERY_S: Final = 0.5  # how exact deadlines are; they are tens of seconds
 
 
@@ -71,7 +72,12 @@ class Server:
         loop = asyncio.get_running_loop()
         if self._balancers is not None:
             acceptor = ProxiedAcceptor(
-                self._listener, self._context, self._balancers, tls=self._tls, handshake_s=self._handshake_s
+                self._listener,
+                self._context,
+                self._balancers,
+                tls=self._tls,
+                handshake_s=self._handshake_s,
+                shutdown_s=SHUTDOWN_S,
             )
             self._acceptor = loop.create_task(acceptor.run())
             return
@@ -81,6 +87,7 @@ class Server:
             sock=self._listener,
             ssl=self._tls,
             ssl_handshake_timeout=self._handshake_s if self._tls else None,
+            ssl_shutdown_timeout=SHUTDOWN_S if self._tls else None,
             backlog=BACKLOG,
         )
 
