@@ -74,6 +74,11 @@ class PartsWriter(Protocol):
 class BlobStore(Protocol):
     """A content-addressed store: equal bytes are stored once, and each key is a name for them."""
 
+    @property
+    def waits_for_disk(self) -> bool:
+        """Whether sealing a small file waits for more than the kernel's memory: a disk, a network."""
+        ...
+
     def create(self, staged: str, *, size_hint: int | None) -> BlobWriter:
         """Begin a file. ``staged`` is a new, unguessable name ([0-9a-f-]); ``size_hint`` in bytes lets it
         refuse early what cannot fit.

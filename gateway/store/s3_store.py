@@ -54,6 +54,10 @@ class S3Store:
         """The way to the bucket, for ``gateway trace``."""
         return self._wire
 
+    @property
+    def waits_for_disk(self) -> bool:
+        return True
+
     def create(self, staged: str, *, size_hint: int | None) -> S3Writer:
         """Begin a file. Raises: StoreDown, at once if S3 does not answer."""
         self._wire.require_up()

@@ -102,7 +102,6 @@ async def upload_bench(
     tls: ssl.SSLContext | None = None,
     store: BlobStore | None = None,
     folder: Path | None = None,
-    folder: Path | None = None,
 ) -> AsyncIterator[UploadBench]:
     """``POST /upload``, ``PUT /v2/transfers/…``, ``POST /v1/imagefile/…`` and ``/uploads/`` on a free port."""
     told, limits = core or ToldCore(), limits or Limits()
