@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from gateway.errors import BodyTooLarge, Conflict
+from gateway.errors import BodyTooLarge, Conflict, NotFound
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +28,12 @@ class FrozenTag(Conflict):
 
     code = "frozen_tag"
     default_message = "This tag is frozen."
+
+
+class UnknownToken(NotFound):
+    """A bad token, at the one place where clients want to be told so by 404."""
+
+    code = "unknown_token"
 
 
 class DatabaseTrouble(Exception):

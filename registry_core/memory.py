@@ -20,7 +20,8 @@ class ShortMemory[V]:
     def get(self, key: str) -> V | None:
         """The value, if it was put lately."""
         found = self._values.get(key)
-        return found[1] if found is not None and found[0] > self._clock() else None
+        # Longer than anything is believed: the clock was set back since, and what was true then may not be now.
+        return found[1] if found is not None and 0 < found[0] - self._clock() <= self._ttl_s else None
 
     def put(self, key: str, value: V) -> None:
         """Remember, and forget the oldest when there are too many."""

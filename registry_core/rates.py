@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.contract import INTERNAL_PREFIX
 from gateway.errors import TooManyRequests, Unauthorized
+from registry_core.errors import UnknownToken
 
 # A minute's worth may come at once: a push of ten thousand parts is no attack.
 BURST_S: Final = 60.0
@@ -79,7 +80,7 @@ class RateGate:
 
         try:
             await self._app(scope, receive, send_counted if token else send)
-        except Unauthorized:
+        except (Unauthorized, UnknownToken):
             if token:
                 self._addresses.charge(address, _WRONG_TOKEN_COSTS)
             raise

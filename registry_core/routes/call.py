@@ -63,7 +63,8 @@ class Call:
         for name, value in parse_qsl(self._query_string.decode("latin-1"), keep_blank_values=True):
             if not value and "=" in name:
                 name, _, value = name.partition("=")  # noqa: PLW2901
-            found.setdefault(name, value)
+            # No database takes a NUL in a text; this finds nothing, as it should.
+            found.setdefault(name, value.replace("\0", "\ufffd"))
         return found
 
     @property
@@ -86,9 +87,11 @@ class Call:
         if not self.body.strip():
             return {}
         try:
-            value = json.loads(self.body)
+            value = json.loads(self.body.decode("utf-8-sig"))
         except (ValueError, RecursionError) as exc:
             raise BadForm("The body is not JSON.") from exc
+        if b"\\u" in self.body:  # only so can JSON hold what no database and no answer takes
+            _check_texts(value)
         if not isinstance(value, dict):
             raise BadForm("The body must be a JSON object.")
         return {str(name).lower(): item for name, item in value.items()}
@@ -140,6 +143,24 @@ class Call:
         if self.method not in {"GET", "HEAD"}:
             identity.check_csrf(actor, self.headers.get("x-csrf-token", ""))
         return actor
+
+
+def _check_texts(value: Any) -> None:
+    """Raises: BadForm for a text with NULs or halves of characters."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            waiting += [*one.keys(), *one.values()]
+        elif isinstance(one, list):
+            waiting += one
+        elif isinstance(one, str) and not is_text(one):
+            raise BadForm("The body holds characters that are no text.")
+
+
+def is_text(value: str) -> bool:
+    """Whether every database and every answer takes it: no NULs, no halves of characters."""
+    return "\0" not in value and value.encode("utf-8", "replace").decode() == value
 
 
 type Endpoint = Callable[[Registry, Call], Answer]

@@ -8,6 +8,7 @@ from starlette.routing import Route
 
 from gateway.errors import NotFound, Unauthorized
 from registry_core import policy
+from registry_core.errors import UnknownToken
 from registry_core.registry import Registry
 from registry_core.repo import accounts
 from registry_core.routes.call import Answer, Call, api_route, data
@@ -55,7 +56,7 @@ def show_token_status(registry: Registry, call: Call) -> Answer:
     try:
         actor = call.actor(registry)
     except Unauthorized as exc:
-        raise NotFound(exc.message) from exc
+        raise UnknownToken(exc.message) from exc
     if actor is None:
         raise NotFound("Send a token to have it checked.")
     return data({"username": actor.name, "scope": actor.scope.name.lower()})

@@ -128,6 +128,8 @@ class Visit(Call):
             )
         except ValueError as exc:
             raise BadForm("The form cannot be read.") from exc
+        if any("\0" in value for _name, value in pairs):
+            raise BadForm("The form holds characters that are no text.")
         return Form(reversed(pairs))  # of several values the first counts
 
     def said(self, name: str) -> str:

@@ -231,7 +231,7 @@ def move_tag(
     """Let a tag name this image from now on. Raises: FrozenTag, BadForm."""
     _entity, _collection, container = places.whole(place)
     rows = images.tag_rows(db, container.id, tag)
-    refuse_frozen(rows, container, image_id)
+    refuse_frozen(rows, container, image_id, arch=arch)
     if any(row.arch == arch and row.image_id == image_id for row in rows):
         return
     images.set_tag(

@@ -15,6 +15,8 @@ from registry_core.repo.schema import images as image_table
 from registry_core.repo.schema import tags as tag_table
 
 LEAST_CHARS: Final = 3
+# More than any reference has; databases give up on patterns of many thousands.
+MOST_CHARS: Final = 500
 MOST_RESULTS: Final = 100
 
 
@@ -41,10 +43,12 @@ class Hits:
 def search(
     registry: Registry, actor: Actor | None, value: str, *, arch: str = "", signed: bool | None = None
 ) -> Hits:
-    """Raises: BadForm for fewer than three characters."""
+    """Raises: BadForm for fewer than three characters, or far too many."""
     value = value.strip().lower()
     if len(value) < LEAST_CHARS:
         raise BadForm(f"Search for at least {LEAST_CHARS} characters.")
+    if len(value) > MOST_CHARS:
+        raise BadForm(f"Search for at most {MOST_CHARS} characters.")
     visible = catalog.visible_to(actor, anonymous_pull=registry.anonymous_pull)
     pattern = _like(value)
     condition = and_(visible, _matches(pattern))

@@ -40,7 +40,7 @@ def _grant_form(registry: Registry, actor: Actor, question: TicketQuestion) -> s
             registry, db, actor, entity=entity, collection=collection, container=container
         )
         if place.container is not None:
-            refuse_frozen(images.tag_rows(db, place.container.id, tag), place.container, None)
+            refuse_frozen(images.tag_rows(db, place.container.id, tag), place.container)
         size = question.declared_bytes
         room = quota.room_for(
             registry, db, place.entity, place.collection, max(1, size - quota.FORM_SLACK_BYTES), by=actor.name
@@ -88,9 +88,15 @@ def expiry(registry: Registry) -> int:
     return registry.now + int(registry.settings.registry.ticket_s)
 
 
-def refuse_frozen(rows: list[Tag], container: Container, image_id: int | None) -> None:
-    """Refuse to move a frozen tag; naming again what it names is no move. Raises: FrozenTag."""
-    if any(row.frozen for row in rows) and not any(row.image_id == image_id for row in rows):
+def refuse_frozen(
+    rows: list[Tag], container: Container, image_id: int | None = None, *, arch: str = ""
+) -> None:
+    """Refuse to move a frozen tag; naming again what it names is no move. Raises: FrozenTag.
+
+    It is frozen whole: its images may not change places, and it gets none for one more architecture.
+    """
+    same = any(row.image_id == image_id and row.arch == arch for row in rows)
+    if any(row.frozen for row in rows) and not same:
         raise FrozenTag(
             f"The tag '{rows[0].name}' of {container.name} is frozen. Choose another tag, or ask the owner."
         )

@@ -44,8 +44,7 @@ def add(
     Raises: Unauthorized, Forbidden, BadForm, NotFound.
     """
     administrator = policy.require_administrator(actor)
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    if not _is_address(url):
         raise BadForm("The URL of a webhook begins with https:// or http:// and has a host.")
     if not events or not set(events) <= set(EVENTS):
         raise BadForm(f"A webhook hears of {', '.join(EVENTS)}.")
@@ -72,6 +71,15 @@ def add(
             db, at=registry.now, actor=administrator.name, action="webhook.add", what=url, detail=collection
         )
     return hook_id, secret
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        # What is not a port fails here, and not at every delivery.
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def all_hooks(registry: Registry, actor: Actor | None) -> list[hooks.Webhook]:

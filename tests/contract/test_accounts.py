@@ -182,3 +182,20 @@ def test_guessing_tokens_is_counted_by_address(new_core: OpenCore) -> None:
         core.call("GET", "/v1/search?value=abc", token=f"guess{number}").status for number in range(8)
     ]
     assert (statuses[0], statuses[-1]) == (401, 429)
+
+
+def test_guessing_at_the_token_status_is_counted_too(new_core: OpenCore) -> None:
+    """It answers 404, which is what clients want there; it is a guess all the same."""
+    core = new_core(address_requests_per_s=1)
+    statuses = [core.call("GET", "/v1/token-status", token=f"guess{number}").status for number in range(8)]
+    assert (statuses[0], statuses[-1]) == (404, 429)
+
+
+def test_a_clock_that_is_set_back_locks_nobody_out(core: Core) -> None:
+    for _ in range(8):
+        with pytest.raises((Unauthorized, TooManyRequests)):
+            identity.sign_in(core.registry, name="alice", password="wrong", address="192.0.2.1")
+    with pytest.raises(TooManyRequests):
+        identity.check_pause(core.registry, name="alice", address="192.0.2.1")
+    core.clock.at -= 86_400
+    identity.check_pause(core.registry, name="alice", address="192.0.2.1")

@@ -133,3 +133,16 @@ def test_a_push_without_room_is_told_once_a_minute(new_core: OpenCore, receiver:
     told = [json.loads(body) for _headers, body in receiver.got]
     assert [(one["event"], one["image"], one["by"]) for one in told] == [("quota", "alice/test", "alice")] * 2
     assert told[1]["size"] == 2000
+
+
+@pytest.mark.parametrize("url", ["http://host:99999/", "http://host:zero/", "http://[::1/", "http://host:0/"])
+def test_an_address_that_is_none_is_refused_at_once(core: Core, url: str) -> None:
+    with pytest.raises(BadForm):
+        webhooks.add(core.registry, ADMIN, url=url)
+
+
+@pytest.mark.parametrize("url", ["http://a..b/", f"http://{'a' * 70}.example/", "http://127.0.0.1:1/h\u00e9"])
+def test_an_address_that_cannot_be_reached_ends_no_chore(core: Core, url: str) -> None:
+    webhooks.add(core.registry, ADMIN, url=url)
+    push(core, "alice/test/tool", b"content", by="alice")
+    assert webhooks.deliver_due(core.registry) == 0

@@ -17,6 +17,15 @@ def test_values_are_believed_for_their_time() -> None:
     assert remembered.get("a") is None
 
 
+def test_a_clock_that_is_set_back_makes_nothing_be_believed_for_longer() -> None:
+    """A revoked token must not live again for an hour."""
+    now = [10_000.0]
+    remembered = ShortMemory[str](ttl_s=2.0, clock=lambda: now[0])
+    remembered.put("a", "x")
+    now[0] -= 3600
+    assert remembered.get("a") is None
+
+
 def test_no_more_than_the_bound_is_kept() -> None:
     remembered = ShortMemory[int](ttl_s=2.0, clock=lambda: 0.0)
     for number in range(memory.MOST_REMEMBERED + 1):
