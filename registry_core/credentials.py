@@ -50,6 +50,8 @@ def check_new_password(password: str) -> str:
     """The password, if it may be one. Raises: BadForm."""
     if not PASSWORD_MIN_CHARS <= len(password) <= PASSWORD_MAX_CHARS:
         raise BadForm(BAD_PASSWORD)
+    if password.encode("utf-8", "replace").decode() != password:
+        raise BadForm("The password is not written in UTF-8; nobody could type it into a form.")
     return password
 
 

@@ -123,7 +123,7 @@ def create_token(registry: Registry, *, user_name: str, scope: str, days: float 
 
 
 @token.command("revoke")
-@click.argument("token_id", metavar="ID", type=int)
+@click.argument("token_id", metavar="ID", type=click.IntRange(1, 2**63 - 1))
 @with_registry
 def revoke_token(registry: Registry, *, token_id: int) -> None:
     """End a token. A running server may believe it for two more seconds."""

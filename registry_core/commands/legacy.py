@@ -40,7 +40,7 @@ def import_sregistry(
         records = json.loads(text)
     except ValueError as exc:
         raise click.BadParameter(f"{dump} is not JSON: {exc}") from exc
-    if not isinstance(records, list) or not all(isinstance(one, dict) for one in records):
+    if not isinstance(records, list) or not all(_is_record(one) for one in records):
         raise click.BadParameter(f"{dump} is not a list of records, as dumpdata writes it.")
     counted: Counter[str] = Counter()
     for line in take_over(registry, read_dump(records), Folders(images=images, minio=minio), dry_run=dry_run):
@@ -53,3 +53,9 @@ def import_sregistry(
     )
     if counted["skipped"]:
         sys.exit(FAILED)
+
+
+def _is_record(value: object) -> bool:
+    if not isinstance(value, dict):
+        return False
+    return isinstance(value.get("fields", {}), dict) and isinstance(value.get("pk"), int | str | None)

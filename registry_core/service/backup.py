@@ -8,14 +8,16 @@ import gzip
 import json
 import os
 import secrets
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
 from sqlalchemy import Connection, Table, delete, insert, select, text
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from gateway.errors import BlobMissing
+from gateway.errors import NotFound
 from registry_core.errors import DatabaseTrouble
 from registry_core.registry import Registry
 from registry_core.repo import images
@@ -89,7 +91,16 @@ def restore(registry: Registry, path: Path) -> Written:
         registry.database.own_store(db)
         for table in reversed(METADATA.sorted_tables):
             db.execute(delete(table))
-        rows = _read_rows(db, path, blobs)
+        try:
+            rows = _read_rows(db, path, blobs)
+        except OperationalError:
+            raise  # the database is down
+        except (SQLAlchemyError, ValueError, TypeError, LookupError, ArithmeticError) as exc:
+            # Whoever wrote these lines was not this program; the database refuses some of it, we the rest.
+            what = f"{type(exc).__name__}: {str(exc).splitlines()[0][:200]}"
+            raise DatabaseTrouble(
+                f"{path} holds what no backup of ours does ({what}). Nothing was changed."
+            ) from exc
         _continue_ids(registry, db)
     registry.actors.clear()
     return Written(rows=rows, blobs=len(blobs), missing=tuple(_missing(registry, blobs)))
@@ -99,6 +110,7 @@ def _read_rows(db: Connection, path: Path, blobs: dict[str, int]) -> int:
     pending: list[dict[str, Any]] = []
     rows, table_name, ended = 0, "", False
     for value in _read_lines(path):
+        ended = False  # the end is the last line
         if isinstance(value, list):
             name, row = value
             if name != table_name or len(pending) >= _ROWS_AT_ONCE:
@@ -120,8 +132,11 @@ def _insert(db: Connection, table_name: str, rows: list[dict[str, Any]]) -> None
     if not rows:
         return
     table = METADATA.tables.get(table_name)
-    if table is None or not set(rows[0]) <= {column.name for column in table.c}:
-        raise DatabaseTrouble(f"The backup has a table '{table_name}' that this release does not know.")
+    columns = set() if table is None else {column.name for column in table.c}
+    if table is None or any(set(row) != set(rows[0]) for row in rows) or not set(rows[0]) <= columns:
+        raise DatabaseTrouble(
+            f"The backup has a table or column at '{table_name}' that this release does not know."
+        )
     db.execute(insert(table), rows)
 
 
@@ -132,9 +147,14 @@ def _read_lines(path: Path) -> Iterator[Any]:
             head = json.loads(next(file, "null"))
             if not isinstance(head, dict) or head.get("format") != FORMAT:
                 raise not_ours
+            if head.get("schema") != HEAD:
+                raise DatabaseTrouble(
+                    f"{path} was made by another release, with the schema {head.get('schema')!r} instead of {HEAD!r}."
+                    " Restore it with that release, then upgrade. Nothing was changed."
+                )
             for line in file:
                 yield json.loads(line)
-    except (ValueError, EOFError, gzip.BadGzipFile) as exc:
+    except (ValueError, RecursionError, EOFError, zlib.error, gzip.BadGzipFile) as exc:
         raise not_ours from exc
 
 
@@ -157,6 +177,6 @@ def _missing(registry: Registry, blobs: dict[str, int]) -> Iterator[str]:
         try:
             if registry.store.stat(key).size == size:
                 continue
-        except BlobMissing:
+        except NotFound:  # no such blob, or no key at all
             pass
         yield key

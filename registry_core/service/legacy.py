@@ -144,6 +144,8 @@ def find_file(old: OldContainer, folders: Folders) -> Path | None:
         candidates.append(folders.images / old.collection.said_name / name)
     roots = [root.resolve() for root in (folders.minio, folders.images) if root is not None]
     for path in candidates:
+        if "\0" in str(path):
+            continue  # no file has such a name
         inside = any(path.resolve().is_relative_to(root) for root in roots)
         if inside and path.is_file():
             return path

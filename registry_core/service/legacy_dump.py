@@ -3,11 +3,11 @@
 Pure: what the dump says, checked and put into our own words. Nothing here touches files or the database.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from gateway.contract import SHA256_HEX, container_name_of
+from gateway.contract import NAME_MAX_CHARS, SHA256_HEX, container_name_of
 
 _DUMMY: Final = "DUMMY-"  # what the old registry calls a push that never ended
 _ORPHANED: Final = "library"  # the entity of collections whose owner is not in the dump
@@ -67,10 +67,16 @@ def read_dump(records: Iterable[Mapping[str, Any]]) -> OldRegistry:
             "fields", {}
         )
     remarks: list[str] = []
-    users = {pk: _user(fields, remarks) for pk, fields in _table(tables, "users.user", "auth.user")}
-    collections = {
-        pk: _collection(fields, users, remarks) for pk, fields in _table(tables, "main.collection")
-    }
+    users = _set_apart(
+        {pk: _user(fields, remarks) for pk, fields in _table(tables, "users.user", "auth.user")},
+        lambda user: "user",
+        remarks,
+    )
+    collections = _set_apart(
+        {pk: _collection(fields, users, remarks) for pk, fields in _table(tables, "main.collection")},
+        lambda collection: f"collection of {collection.entity}",
+        remarks,
+    )
     files = dict(_table(tables, "api.imagefile", "main.imagefile"))
     containers = []
     for _pk, fields in _table(tables, "main.container"):
@@ -90,6 +96,26 @@ def _table(
 ) -> Iterable[tuple[Any, Mapping[str, Any]]]:
     for name in names:
         yield from tables.get(name, {}).items()
+
+
+def _set_apart[T: (OldUser, OldCollection)](
+    found: Mapping[Any, T], kind: Callable[[T], str], remarks: list[str]
+) -> dict[Any, T]:
+    """Two that are called the same here, but were not there, stay two: one must not get what the other one hid."""
+    taken = {(kind(one), one.name) for one in found.values() if one.name == one.said_name}
+    apart: dict[Any, T] = {}
+    for pk, one in found.items():
+        name, number = one.name, 1
+        while one.name != one.said_name and (kind(one), name) in taken:
+            number += 1
+            name = f"{one.name[: NAME_MAX_CHARS - 8]}-{number}"
+        if number > 1:
+            remarks.append(
+                f"{kind(one)} '{one.said_name}' is called '{name}' here: '{one.name}' is another one"
+            )
+        taken.add((kind(one), name))
+        apart[pk] = replace(one, name=name)
+    return apart
 
 
 def _renamed(said: str, what: str, remarks: list[str]) -> str:

@@ -125,3 +125,35 @@ def test_everything_that_changes_its_name_is_told() -> None:
     assert "collection 'lost' has no owner; it goes to 'library'" in old.remarks
     assert any("never uploaded whole" in remark for remark in old.remarks)
     assert any("in no collection" in remark for remark in old.remarks)
+
+
+def test_what_is_called_the_same_here_stays_two(core: Core, folders: Folders) -> None:
+    """A private collection must not be poured into a public one, nor one person's images into another's hands."""
+    records = [
+        record("users.user", 1, username="Ann", password=django_hash("ann of upper case")),
+        record("users.user", 2, username="ann", password=django_hash("ann of lower case")),
+        record("main.collection", 1, name="demo", owners=[2]),
+        record("main.collection", 2, name="Demo", owners=[2], private=True),
+        record("main.collection", 3, name="demo", owners=[1], private=True),
+    ]
+    for _ in range(2):
+        lines = list(take_over(core.registry, read_dump(records), folders, dry_run=False))
+    assert "user 'Ann' is called 'ann-2' here: 'ann' is another one" in [line.what for line in lines]
+    for name, password in (("ann", "ann of lower case"), ("ann-2", "ann of upper case")):
+        signed = identity.sign_in(core.registry, name=name, password=password, address="x")
+        assert signed.actor.name == name
+    assert core.call("GET", "/v1/collections/ann/demo").status == 200
+    for private in ("ann/demo-2", "ann-2/demo"):
+        assert core.call("GET", f"/v1/collections/{private}").status == 404
+        assert core.call("GET", f"/v1/collections/{private}", by="root").status == 200
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "nul\0"])
+def test_a_dump_reads_no_file_outside_of_its_folders(core: Core, folders: Folders, name: str) -> None:
+    records = [
+        record("main.collection", 1, name=name, owners=[]),
+        record("api.imagefile", 5, datafile=f"../../../../../../{name}"),
+        record("main.container", 1, name=name, tag="v1", version=f"../{name}", collection=1, image=5),
+    ]
+    lines = list(take_over(core.registry, read_dump(records), folders, dry_run=False))
+    assert [line.outcome for line in lines if line.what.startswith("image")] == ["skipped"]

@@ -147,3 +147,19 @@ def test_without_settings_there_is_nothing(new_core: OpenCore) -> None:
     core = new_core()
     for path in ("/login/oidc", "/login/oidc/callback?code=x&state=y", "/login/header"):
         assert core.call("GET", path, X_Remote_User="root", X_Sign_In_Secret="").status == 404
+
+
+@pytest.mark.parametrize("said", ["root!", "root.", "-root", "ro ot", "r\u00f6ot"])
+def test_a_proxy_names_an_account_as_it_is_called_or_none(
+    new_core: OpenCore, tmp_path: Path, said: str
+) -> None:
+    """A name that is repaired could become another one's."""
+    secret = tmp_path / "proxy.secret"
+    secret.write_text("between us\n")
+    core = new_core(sign_in_header="X-Remote-User", sign_in_secret_file=secret)
+    core.add_user("root", admin=True)
+    refused = core.call("GET", "/login/header", X_Remote_User=said, X_Sign_In_Secret="between us")
+    assert refused.status == 400
+    assert "set-cookie" not in refused.headers
+    other = core.call("GET", "/login/header", X_Remote_User="root.sif", X_Sign_In_Secret="between us")
+    assert name_of(core, other) == "root.sif"

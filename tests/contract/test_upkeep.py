@@ -3,15 +3,17 @@
 import gzip
 import hashlib
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from registry_core.errors import DatabaseTrouble
 from registry_core.registry import Registry
 from registry_core.repo.database import Database
-from registry_core.repo.migrate import ensure_current
+from registry_core.repo.migrate import HEAD, ensure_current
 from registry_core.service import backup as backups
 from registry_core.service import checking, cleaning
 from tests.support.core import Core
@@ -160,3 +162,66 @@ def test_what_is_no_whole_backup_changes_nothing(core: Core, tmp_path: Path, dam
     with pytest.raises(DatabaseTrouble, match="Nothing was changed"):
         backups.restore(core.registry, file)
     assert core.call("GET", "/v1/images/alice/test/tool:v1").status == 200
+
+
+USER: Final[dict[str, object]] = {
+    "id": 1,
+    "name": "eve",
+    "password": "",
+    "email": "",
+    "real_name": "",
+    "created_at": 1,
+    "admin": False,
+    "robot": False,
+    "disabled": False,
+    "last_login_at": None,
+}
+END: Final[dict[str, object]] = {"end": True, "rows": 1, "blobs": 0}
+
+
+FORGED: Final[list[list[object]]] = [
+    [5],
+    [["users"]],
+    [["users", 5]],
+    [[["users"], {"id": 1}]],
+    [{"end": True}],
+    [{"blob": "x", "size": "many"}],
+    [["users", USER], ["users", {"id": 2, "name": "x"}], {**END, "rows": 2}],
+    [["users", USER], ["users", {**USER, "id": 2, "name": "x", "more": 1}], {**END, "rows": 2}],
+    [["users", USER], ["users", USER], {**END, "rows": 2}],
+    [["users", {**USER, "admin": "yes"}], END],
+    [["users", {**USER, "name": None}], END],
+    [["users", {**USER, "name": "\ud800"}], END],
+    [["users", {**USER, "created_at": 2**80}], END],
+    [{**END, "rows": 0}, ["users", USER]],
+    [json.loads("[" * 900 + "]" * 900)],
+]
+
+
+@pytest.mark.parametrize("lines", FORGED)
+def test_a_forged_backup_changes_nothing(core: Core, tmp_path: Path, lines: list[object]) -> None:
+    file = tmp_path / "forged"
+    head = {"format": backups.FORMAT, "schema": HEAD, "at": 1}
+    file.write_bytes(gzip.compress("".join(f"{json.dumps(one)}\n" for one in [head, *lines]).encode()))
+    with pytest.raises(DatabaseTrouble, match=r"Nothing was changed|does not know"):
+        backups.restore(core.registry, file)
+    assert core.call("GET", "/v1/entities", by="alice").status == 200
+
+
+def test_a_backup_of_another_schema_changes_nothing(core: Core, tmp_path: Path) -> None:
+    file = tmp_path / "foreign"
+    head = {"format": backups.FORMAT, "schema": "9999", "at": 1}
+    file.write_bytes(gzip.compress(f"{json.dumps(head)}\n{json.dumps({**END, 'rows': 0})}\n".encode()))
+    with pytest.raises(DatabaseTrouble, match="another release"):
+        backups.restore(core.registry, file)
+    assert core.call("GET", "/v1/entities", by="alice").status == 200
+
+
+def test_a_backup_that_is_damaged_changes_nothing(core: Core, tmp_path: Path) -> None:
+    file = tmp_path / "damaged"
+    backups.backup(core.registry, file)
+    whole = file.read_bytes()
+    file.write_bytes(whole[:30] + b"\xff" * 9 + whole[39:])
+    with pytest.raises(DatabaseTrouble, match="Nothing was changed"):
+        backups.restore(core.registry, file)
+    assert core.call("GET", "/v1/entities", by="alice").status == 200
