@@ -1,5 +1,6 @@
 """Owns the listening socket and the server process of the registry core."""
 
+import json
 import logging
 import secrets
 import signal
@@ -96,12 +97,32 @@ def serve(registry: Registry, listener: socket.socket) -> None:
     uvicorn.Server(config).run(sockets=[listener])
 
 
+class JsonLines(logging.Formatter):
+    """A line is one object, whatever a client asked for: a path may hold quotes and ends of lines."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        said = {
+            "time": self.formatTime(record),
+            "level": record.levelname,
+            "logger": f"core.{record.name}",
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            said["exception"] = self.formatException(record.exc_info)
+        return json.dumps(said, ensure_ascii=True)
+
+
+class PlainLines(logging.Formatter):
+    """A line for people; what clients sent cannot begin another one."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 – the base class's name
+        return super().formatMessage(record).replace("\r", "\\r").replace("\n", "\\n")
+
+
 def configure_logging(*, level: str, form: str) -> None:
     """One line per event on standard error, in the form that the gateway uses."""
-    line = "%(asctime)s %(levelname)s core %(name)s %(message)s"
-    if form == "json":
-        line = (
-            '{"time":"%(asctime)s","level":"%(levelname)s","logger":"core.%(name)s","message":"%(message)s"}'
-        )
-    logging.basicConfig(level=level.upper(), format=line)
+    handler = logging.StreamHandler()
+    plain = PlainLines("%(asctime)s %(levelname)s core %(name)s %(message)s")
+    handler.setFormatter(JsonLines() if form == "json" else plain)
+    logging.basicConfig(level=level.upper(), handlers=[handler])
     logging.getLogger("uvicorn").setLevel(max(logging.WARNING, logging.getLogger().level))
