@@ -46,6 +46,7 @@ class Lineup:
             "python-multipart": lambda: peers.python(name, "stream_app"),
             "starlette-httpx": lambda: peers.python(name, "proxy_app", tls=True, upstream=self._upstream()),
             "gateway": lambda: peers.gateway(name)[1],
+            "gateway-per-core": lambda: peers.gateway(name, {"GATEWAY_SERVER__WORKERS": "2"})[1],
             "gateway-forward": lambda: peers.gateway(name, {"GATEWAY_CORE__URL": self._upstream()})[1],
             "gateway-crowded": lambda: replace(self.get("gateway"), name=name, crowd=CROWD),
             "gateway-route": lambda: peers.route(name, self._upstream()),
