@@ -13,6 +13,9 @@ from gateway.settings import Limits
 
 CHUNK_BYTES: Final = 256 * 1024
 DRAIN_BYTES: Final = 256 * 1024
+# Content in pieces smaller than this is moved together: each slice costs a hop to a worker thread and back, and a
+# client may send a hundred thousand of them in one block.
+SMALL_BYTES: Final = 4096
 
 
 class Inflow(Protocol):
@@ -218,15 +221,27 @@ class Body:
         try:
             for start, end in self._decoder.feed(block.buffer, self._decoded, block.filled):
                 self.received += end - start
-                if self._ranges and self._ranges[-1][1] == start:
-                    self._ranges[-1] = (self._ranges[-1][0], end)
-                else:
-                    self._ranges.append((start, end))
+                self._note_range(block, start, end)
         except MalformedRequest as exc:  # not from within a transport's callback
             self._failure = exc
             return True
         self._decoded = self._decoder.consumed
         return self._decoder.is_complete
+
+    def _note_range(self, block: Block, start: int, end: int) -> None:
+        if not self._ranges:
+            self._ranges.append((start, end))
+            return
+        first, last = self._ranges[-1]
+        if last != start:
+            if end - start > SMALL_BYTES:
+                self._ranges.append((start, end))
+                return
+            # What lies between has been read: it is framing.
+            moved = last + end - start
+            block.view[last:moved] = block.view[start:end]
+            end = moved
+        self._ranges[-1] = (first, end)
 
     def _give_back_surplus(self, block: Block) -> None:
         # Behind a chunked body's end may stand the next, pipelined request.
