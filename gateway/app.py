@@ -45,7 +45,7 @@ from gateway.maintenance import MaintenanceAnswers, MaintenanceSwitch
 from gateway.metrics import Metrics
 from gateway.net.blocks import BlockPool
 from gateway.net.connection import ConnectionContext
-from gateway.net.server import Server, drain, keep_deadlines, raise_file_limit
+from gateway.net.server import Server, drain, keep_deadlines, raise_file_limit, within_file_limit
 from gateway.operations import Operations
 from gateway.outbox import Outbox
 from gateway.resumable.handler import ResumableUpload
@@ -191,7 +191,7 @@ class Gateway:
             context = ConnectionContext(
                 handler=front.handle,
                 find_peer=self._find_peer,
-                limits=settings.limits,
+                limits=within_file_limit(settings.limits, listeners=len(sockets)),
                 is_tls=is_tls,
                 offers_http2=is_tls and settings.server.http2,
                 finished=self._finished,

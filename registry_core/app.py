@@ -11,7 +11,7 @@ from typing import Final
 from anyio.to_thread import current_default_thread_limiter
 from starlette.exceptions import HTTPException
 from starlette.middleware.exceptions import ExceptionMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -58,6 +58,8 @@ class Edge:
 
         try:
             await self._app(scope, receive, send_with_id)
+        except ClientDisconnect:
+            return  # whoever asked is gone: nobody is there to be answered, and nothing went wrong here
         except Exception:
             log.exception("%s %s %s", request_id, scope["method"], scope["path"])
             if started:

@@ -14,11 +14,13 @@ from gateway.http.fields import Networks
 from gateway.net.alpn import connection_maker
 from gateway.net.connection import ConnectionContext
 from gateway.net.proxied import ProxiedAcceptor
+from gateway.settings import Limits
 
 log = logging.getLogger("gateway.net")
 
 BACKLOG: Final = 1024
 SHUTDOWN_S: Final = 1.0  # how long a close_notify is waited for: it says nothing that we need to hear
+KEPT_FILES: Final = 96  # log, database probes, outbox, listeners, the pool to the core
 CHECK_EVERY_S: Final = 0.5  # how exact deadlines are; they are tens of seconds
 
 
@@ -137,6 +139,21 @@ async def drain(servers: Iterable[Server], *, deadline_s: float) -> int:
     for server in servers:
         server.cut()
     return left
+
+
+def within_file_limit(limits: Limits, *, listeners: int) -> Limits:
+    """The limits with no more connections than the process has files for.
+
+    A connection may need a second file (an upload, the core), and whatever else the gateway opens must not starve.
+    """
+    import resource  # noqa: PLC0415 - only where a server starts
+
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    most = max(8, (files - KEPT_FILES) // (2 * listeners))
+    if most >= limits.connections:
+        return limits
+    log.warning("only %d files may be open: at most %d connections for each listener", files, most)
+    return limits.model_copy(update={"connections": most})
 
 
 def raise_file_limit() -> None:
