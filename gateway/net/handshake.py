@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Final, cast
 
 from gateway.net.client_hello import read_client_hello
-from gateway.net.proxy_protocol import ProxyHeader, read_proxy_header
 
 ACME_PROTOCOL: Final = "acme-tls/1"  # RFC 8737
 
@@ -29,36 +28,23 @@ class ServerHandshake(ssl.SSLObject):
 
     While a TLS-ALPN-01 challenge is open, the ClientHello is looked at before OpenSSL gets it: only a validator,
     who offers ``acme-tls/1``, gets the challenge's certificate. ``ssl`` has no callback that could tell.
-
-    Behind a load balancer the connection begins with a PROXY header in clear, which is taken off here. Whether
-    the sender may be believed, or had to send one, is for whoever knows its address: see ``proxy_header``.
     """
 
     _incoming: ssl.MemoryBIO | None = None
     _outgoing: ssl.MemoryBIO | None = None
     _failure: ssl.SSLError | None = None
     _challenge: ChallengeContext | None = None
-    _expects_header = False
-    proxy_header: ProxyHeader | None = None
 
     def attach(
-        self,
-        incoming: ssl.MemoryBIO,
-        outgoing: ssl.MemoryBIO,
-        *,
-        challenge: ChallengeContext | None,
-        expects_header: bool,
+        self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *, challenge: ChallengeContext | None
     ) -> None:
         """Tell where bytes come from and go to. ``challenge`` gives the context for a name under validation."""
-        self._incoming, self._outgoing = incoming, outgoing
-        self._challenge, self._expects_header = challenge, expects_header
+        self._incoming, self._outgoing, self._challenge = incoming, outgoing, challenge
 
     def do_handshake(self) -> None:
         """Go on with the handshake as far as the input allows."""
         if self._failure is not None:
             raise self._failure
-        if self._expects_header:
-            self._take_header_off()
         if self._challenge is not None:
             self._look_for_validator(self._challenge)
         try:
@@ -75,21 +61,11 @@ class ServerHandshake(ssl.SSLObject):
             self._failure = exc
             raise ssl.SSLWantReadError from exc
 
-    def _take_header_off(self) -> None:
-        seen = self._peek()
-        header = read_proxy_header(seen)
-        if header is None:
-            raise ssl.SSLWantReadError
-        self._expects_header = False
-        if header.length:
-            self.proxy_header = header
-            self._peek(drop=header.length)
-
-    def _peek(self, *, drop: int = 0) -> bytes:
+    def _peek(self) -> bytes:
         if self._incoming is None:
             return b""
         seen = self._incoming.read()
-        self._incoming.write(seen[drop:])
+        self._incoming.write(seen)
         return seen
 
     def _look_for_validator(self, challenge: ChallengeContext) -> None:

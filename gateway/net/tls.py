@@ -92,7 +92,6 @@ class LiveContext(ssl.SSLContext):
 
     current: ssl.SSLContext
     challenges: OpenChallenges | None = None
-    expects_proxy_header: bool = False
 
     def __new__(cls, current: ssl.SSLContext) -> Self:
         context = super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
@@ -116,7 +115,6 @@ class LiveContext(ssl.SSLContext):
                 incoming,
                 outgoing,
                 challenge=challenges.tls_context if challenges is not None and is_open else None,
-                expects_header=self.expects_proxy_header,
             )
         return tls
 

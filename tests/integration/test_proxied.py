@@ -2,7 +2,9 @@
 
 import asyncio
 import socket
+import ssl
 import struct
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +14,9 @@ from gateway.http.head import RequestHead
 from gateway.http.reply import Reply
 from gateway.net.connection import ConnectionContext
 from gateway.net.server import Server, open_listener
+from gateway.net.tls import open_source
 from gateway.settings import Limits
+from gateway.settings_source import load
 from tests.support.raw_server import RawClient, run
 
 V2 = (
@@ -33,6 +37,40 @@ def peer(address: str, scheme: str, head: RequestHead | None) -> Peer:
     return Peer(
         address=address, scheme=scheme, is_admin=False, trusts_forwarded=False, socket_address=address
     )
+
+
+def ask_over_tls(port: int, header: bytes, trusted: ssl.SSLContext) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
+        plain.sendall(header)
+        with trusted.wrap_socket(plain, server_hostname="localhost") as client:
+            client.sendall(ASK)
+            answer = b""
+            while piece := client.recv(65536):
+                answer += piece
+            return answer
+
+
+def test_the_header_stands_before_the_tls_handshake(tmp_path: Path) -> None:
+    async def story() -> None:
+        source = open_source(load(environ={}, flags={"server.data_dir": tmp_path}).settings)
+        assert source is not None
+        context = ConnectionContext(
+            handler=tell_address, find_peer=peer, limits=Limits(), is_tls=True, finished=lambda _: None
+        )
+        listener = open_listener("127.0.0.1:0", setting="test")
+        balancers = Networks(("127.0.0.0/8",))
+        server = Server(listener, context, tls=source.context, handshake_s=5, balancers=balancers)
+        await server.start()
+        trusted = ssl.create_default_context(cafile=str(tmp_path / "tls" / "ca.crt"))
+        port = listener.getsockname()[1]
+        try:
+            assert (await asyncio.to_thread(ask_over_tls, port, V2, trusted)).endswith(b"192.0.2.7")
+        finally:
+            server.stop_accepting()
+            server.cut()
+            await asyncio.sleep(0.01)
+
+    run(story())
 
 
 async def ask(balancers: str, data: bytes) -> bytes:

@@ -13,7 +13,6 @@ import uvloop
 
 from gateway.net.certificate import chain_pem, key_pem, parse_certificates
 from gateway.net.dev_ca import ensure_leaf
-from gateway.net.handshake import ServerHandshake
 from gateway.net.tls import CertificateSource, open_source
 from gateway.settings import Settings
 from tests.support.certificates import rsa_chain
@@ -179,40 +178,3 @@ def test_curl_trusts_the_dev_ca_for_every_local_name(tmp_path: Path) -> None:
                 assert done.stdout == b"ok\n", done.stderr
 
     asyncio.run(story())
-
-
-@pytest.mark.parametrize("run", [on_asyncio, on_uvloop])
-def test_a_proxy_header_before_the_handshake_is_taken_off_and_kept(run: Runner, tmp_path: Path) -> None:
-    source = dev_source(tmp_path)
-    source.context.expects_proxy_header = True
-    client = client_context(tmp_path / "tls" / "ca.crt")
-    seen: list[object] = []
-
-    async def note(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        handshake = writer.get_extra_info("ssl_object")
-        assert isinstance(handshake, ServerHandshake)
-        seen.append(handshake.proxy_header and handshake.proxy_header.source)
-        writer.write(await reader.readline())
-        writer.close()
-
-    async def ask(port: int, *beginning: bytes) -> bytes:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        for piece in beginning:
-            writer.write(piece)
-            await writer.drain()
-        await writer.start_tls(client, server_hostname="localhost")
-        writer.write(b"hello\n")
-        line = await reader.readline()
-        writer.close()
-        return line
-
-    async def story() -> None:
-        async with await asyncio.start_server(note, "127.0.0.1", 0, ssl=source.context) as server:
-            port = server.sockets[0].getsockname()[1]
-            assert await ask(port) == b"hello\n"
-            assert await ask(port, b"PROXY TCP4 192.0.2.1", b" 198.51.100.7 56324 443\r\n") == b"hello\n"
-            with pytest.raises(ConnectionError):
-                await ask(port, b"PROXY nonsense\r\n")
-            assert seen == [None, ("192.0.2.1", 56324)]
-
-    run(story())
