@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from gateway.blob import BlobDownload
@@ -27,7 +27,6 @@ from gateway.http.route import (
 )
 from gateway.maintenance import (
     MaintenanceAnswers,
-    MaintenanceState,
     MaintenanceSwitch,
     must_cut,
     parse_networks,
@@ -41,8 +40,6 @@ from gateway.settings_routes import Route, normal_path
 from gateway.upload.handler import WebUpload
 from gateway.upload.status import UploadStatus
 from gateway.upload.transfer import Transfer
-
-SWITCH_LOOK_S: Final = 0.02  # the switch acts on all workers within 200 ms; a look costs 5 to 20 µs
 
 
 class Forwarder(Protocol):
@@ -91,8 +88,6 @@ class FrontDoor:
         self._switch = switch
         self._answers = answers
         self._redirects = redirects
-        self._state: MaintenanceState | None = None
-        self._look_again_at = float("-inf")
         self._admin_allow = parse_networks(settings.server.admin_allow)
         self._public = urlsplit(settings.public_url)
         self._www_hosts = {f"www.{name}": name for name in self._own_names()}
@@ -117,7 +112,7 @@ class FrontDoor:
             exchange.route = "redirect"
             await exchange.reply(moved)
             return
-        state = self._maintenance(exchange.started_at)
+        state = self._switch.current()
         if refusal(
             state, method=head.method, path=head.path, peer=exchange.peer, admin_allow=self._admin_allow
         ):
@@ -134,13 +129,6 @@ class FrontDoor:
                 raise
             exchange.error = error
             await exchange.reply(self._without_core(exchange))
-
-    def _maintenance(self, now: float) -> MaintenanceState | None:
-        """The switch, looked at no more often than anybody can tell. ``now`` is the loop's time in seconds."""
-        if now >= self._look_again_at:
-            self._look_again_at = now + SWITCH_LOOK_S
-            self._state = self._switch.current()
-        return self._state
 
     def _without_core(self, exchange: ClientExchange) -> Reply:
         head = exchange.head
