@@ -85,8 +85,12 @@ def _commands() -> str:
     lines = [_NOTE, "# Commands", "", "Exit status: 0 fine, 1 failed, 2 wrong usage or wrong settings.", ""]
     for program, command in (("gateway", gateway.cli.main), ("registry", registry_core.cli.main)):
         assert isinstance(command, click.Command)
+        # What a program's sub-commands inherit when they are called, and click remembers from then on.
+        help_names = command.context_settings.get("help_option_names", ["--help"])
         for name, found in _walk(program, command):
-            context = click.Context(found, info_name=name, max_content_width=100)
+            context = click.Context(
+                found, info_name=name, max_content_width=100, help_option_names=help_names
+            )
             lines += [f"## {name}", "", "```", found.get_help(context), "```", ""]
     return "\n".join(lines)
 
