@@ -42,7 +42,11 @@ def exchange(method: str, address: str, body: bytes, headers: dict[str, str]) ->
         )
         answer = connection.getresponse()
         return answer.status, _read(answer)
-    except (OSError, http.client.HTTPException, ValueError) as exc:  # ValueError: names that no resolver takes
+    except (
+        OSError,
+        http.client.HTTPException,
+        ValueError,
+    ) as exc:  # ValueError: names that no resolver takes
         raise UpstreamError(detail=f"{address}: {type(exc).__name__}: {exc}") from exc
     finally:
         connection.close()
