@@ -4,7 +4,6 @@ import asyncio
 import email.utils
 import os
 import secrets
-import select
 import time
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -23,8 +22,7 @@ OURS: Final = frozenset(
 )
 WITHOUT_CONTENT: Final = frozenset((204, 304))
 READ_BYTES: Final = 256 * 1024
-SENDFILE_BYTES: Final = 32 * 1024 * 1024  # then other downloads may have the thread
-PATIENCE_MS: Final = 20
+SENDFILE_BYTES: Final = 8 * 1024 * 1024
 
 
 class HttpDate:
@@ -163,7 +161,7 @@ class HttpExchange:
         try:
             while left:
                 sent = await connection.loop.run_in_executor(
-                    None, _sendfile_while_fast, descriptor, file.fileno(), offset, min(left, SENDFILE_BYTES)
+                    None, _sendfile_until_full, descriptor, file.fileno(), offset, min(left, SENDFILE_BYTES)
                 )
                 if sent == 0:
                     await self._writable(descriptor)
@@ -297,20 +295,14 @@ def _is_plain_file(file: BinaryIO) -> bool:
         return False
 
 
-def _sendfile_while_fast(socket: int, file: int, offset: int, count: int) -> int:
-    """Send on a worker thread for as long as the client keeps up; a slow one is waited for on the event loop."""
-    room = select.poll()
-    room.register(socket, select.POLLOUT)
+def _sendfile_until_full(socket: int, file: int, offset: int, count: int) -> int:
     sent = 0
-    while True:
+    while sent < count:
         try:
             step = os.sendfile(socket, file, offset + sent, count - sent)
         except BlockingIOError:
-            step = -1
+            break
         if step == 0:
             raise EOFError("the blob is shorter than its size")
-        sent += max(step, 0)
-        # A short count says that the socket is full: asking it again would only cost a call.
-        if sent == count or not room.poll(PATIENCE_MS):
-            break
+        sent += step
     return sent
