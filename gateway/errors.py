@@ -64,6 +64,17 @@ class Forbidden(ClientError):
     default_message = "You may not do this."
 
 
+class CertificateNeeded(Forbidden):
+    """Only who proves a client certificate may come here (``tls.client_certificate_paths``)."""
+
+    code = "certificate_needed"
+    default_message = (
+        "This page wants a client certificate. Give yours to the browser, or to curl by --cert and --key,"
+        " over https and on a new connection."
+    )
+    closes = True  # the next connection's handshake is the next chance to show one
+
+
 class NotFound(ClientError):
     status = 404
     code = "not_found"

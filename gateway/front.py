@@ -6,6 +6,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from gateway.blob import BlobDownload
+from gateway.certificate_gate import CertificateGate
 from gateway.errors import CoreDown, NotFound
 from gateway.http.exchange import ClientExchange
 from gateway.http.head import RequestHead
@@ -36,7 +37,7 @@ from gateway.maintenance import (
 from gateway.operations import Operations
 from gateway.resumable.handler import ResumableUpload
 from gateway.settings import Settings
-from gateway.settings_routes import Route, normal_path
+from gateway.settings_routes import Route, find_route
 from gateway.upload.handler import WebUpload
 from gateway.upload.status import UploadStatus
 from gateway.upload.transfer import Transfer
@@ -91,6 +92,7 @@ class FrontDoor:
         self._admin_allow = parse_networks(settings.server.admin_allow)
         self._public = urlsplit(settings.public_url)
         self._www_hosts = {f"www.{name}": name for name in self._own_names()}
+        self._gate = CertificateGate(settings.tls)
         self._hsts = (
             (("strict-transport-security", f"max-age={settings.tls.hsts_s}"),) if settings.tls.hsts_s else ()
         )
@@ -122,6 +124,7 @@ class FrontDoor:
                 return
             await exchange.reply(self._answers.answer(state, head, exchange.request_id))
             return
+        self._gate.admit(exchange)
         try:
             await self._dispatch(exchange)
         except CoreDown as error:
@@ -192,8 +195,8 @@ class FrontDoor:
     def _own_route(self, path: str) -> RouteHandler | None:
         if not self._handlers.routes or path.startswith((ACME_PREFIX, OPERATIONS_PREFIX)):
             return None
-        normal = normal_path(path)
-        return next((own for own in self._handlers.routes if own.route.matches(normal)), None)
+        route = find_route((own.route for own in self._handlers.routes), path)
+        return next((own for own in self._handlers.routes if own.route is route), None)
 
     async def _forward(self, exchange: ClientExchange) -> None:
         asset = self._answers.asset(exchange.head.path)

@@ -100,7 +100,12 @@ class Tls(Section):
         False, description="Refuse handshakes for names that the certificate does not cover."
     )
     client_ca: Path | None = Field(
-        None, description="PEM of the CAs whose client certificates are asked for and open the admin paths."
+        None,
+        description="PEM of the CAs whose client certificates are asked for; who proves one may read /-/, too.",
+    )
+    client_certificate_paths: tuple[Annotated[str, Field(pattern=r"^/[!-~]*$")], ...] = Field(
+        ("/admin",),
+        description="With client_ca: paths that nobody reaches without such a certificate (403; /-/: 404).",
     )
     acme_directory: str = Field(
         "letsencrypt",

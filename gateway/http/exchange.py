@@ -163,6 +163,11 @@ class ClientExchange(Exchange, Protocol):
     @property
     def body(self) -> UploadBody: ...
     @property
+    def verified_client(self) -> str:
+        """Whose certificate the client proved in the handshake (``tls.client_ca``); empty = it proved none."""
+        ...
+
+    @property
     def has_head(self) -> bool:
         """Whether the request's head could be read."""
         ...

@@ -12,6 +12,7 @@ from gateway.http.exchange import ClientExchange, Peer
 from gateway.http.head import Field, RequestHead
 from gateway.http.reply import REASONS, Reply
 from gateway.net.body import make_body
+from gateway.net.handshake import verified_client
 
 if TYPE_CHECKING:
     from gateway.net.connection import Connection
@@ -89,6 +90,11 @@ class HttpExchange:
     @property
     def closed(self) -> asyncio.Future[None]:
         return self._connection.closed
+
+    @property
+    def verified_client(self) -> str:
+        """Whose certificate the client proved; empty = none."""
+        return verified_client(self._connection.transport.get_extra_info("ssl_object"))
 
     @property
     def duration_s(self) -> float:

@@ -1,20 +1,23 @@
 """Owns the server's side of one TLS handshake: a refused client is told why, a validator is answered."""
 
+import email.utils
+import logging
+import secrets
 import ssl
 from collections.abc import Callable
 from typing import Final, cast
 
+from gateway.errors import MalformedRequest
+from gateway.http.reply import REASONS, error_reply
 from gateway.net.client_hello import read_client_hello
+
+log = logging.getLogger("gateway.net")
 
 ACME_PROTOCOL: Final = "acme-tls/1"  # RFC 8737
 
 # OpenSSL's reasons when the first bytes are not TLS but HTTP in clear.
 _PLAIN_HTTP: Final = frozenset({"HTTP_REQUEST", "HTTPS_PROXY_REQUEST"})
-_SENTENCE: Final = b"This port speaks HTTPS: write https:// in front of the address.\n"
-_PLAIN_ANSWER: Final = (
-    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n"
-    b"Content-Length: %d\r\n\r\n%b" % (len(_SENTENCE), _SENTENCE)
-)
+_SENTENCE: Final = "This port speaks HTTPS: write https:// in front of the address."
 
 type ChallengeContext = Callable[[str], ssl.SSLContext | None]
 
@@ -55,7 +58,8 @@ class ServerHandshake(ssl.SSLObject):
             if self._outgoing is None:
                 raise
             if exc.reason in _PLAIN_HTTP:
-                self._outgoing.write(_PLAIN_ANSWER)
+                rest = self._incoming.read() if self._incoming is not None else b""
+                self._outgoing.write(_plain_answer(rest))
             if not self._outgoing.pending:
                 raise
             self._failure = exc
@@ -77,6 +81,24 @@ class ServerHandshake(ssl.SSLObject):
             context = challenge(hello.server_name)
             if context is not None:
                 self.context = context
+
+
+def _plain_answer(request: bytes) -> bytes:
+    """To HTTP in clear, of which ``request`` is what OpenSSL has not read: the end of the head, or a part of it."""
+    request_id = secrets.token_hex(8)
+    reply = error_reply(
+        MalformedRequest(_SENTENCE), request_id=request_id, as_html=b"text/html" in request.lower()
+    )
+    log.info("%s: http:// on the TLS port", request_id)
+    lines = [
+        f"HTTP/1.1 {reply.status} {REASONS[reply.status]}",
+        *(f"{name}: {value}" for name, value in reply.fields),
+        f"date: {email.utils.formatdate(usegmt=True)}",
+        f"x-request-id: {request_id}",
+        f"content-length: {len(reply.body)}",
+        "connection: close",
+    ]
+    return "\r\n".join([*lines, "", ""]).encode() + reply.body
 
 
 def verified_client(tls: ssl.SSLObject | None) -> str:

@@ -10,6 +10,7 @@ from gateway.http.head import Chunked, Field, RequestHead
 from gateway.http.reply import Reply
 from gateway.net.answer import OURS, WITHOUT_CONTENT, copy_file
 from gateway.net.body import Body
+from gateway.net.handshake import verified_client
 from gateway.net.http2_stream import Http2Stream, Unframed
 from gateway.net.http2_wire import Code, EncodedFields
 
@@ -57,6 +58,11 @@ class Http2Exchange:
     @property
     def closed(self) -> asyncio.Future[None]:
         return self._stream.closed
+
+    @property
+    def verified_client(self) -> str:
+        """Whose certificate the client proved; empty = none."""
+        return verified_client(self._stream.ssl_object)
 
     @property
     def duration_s(self) -> float:

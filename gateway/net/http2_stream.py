@@ -1,6 +1,7 @@
 """Owns one HTTP/2 stream: the content that arrives on it, what leaves on it, and how long anybody waits for either."""
 
 import asyncio
+import ssl
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -122,6 +123,12 @@ class Http2Stream:
             if more:
                 self._wire.widen(self.id, more)
         self._connection.grant()
+
+    @property
+    def ssl_object(self) -> ssl.SSLObject | None:
+        """The TLS state of its connection."""
+        found: ssl.SSLObject | None = self._connection.transport.get_extra_info("ssl_object")
+        return found
 
     @property
     def is_lost(self) -> bool:

@@ -122,19 +122,28 @@ class LiveContext(ssl.SSLContext):
 class CertificateSource:
     """The pair in use, its context, and the ways they change. Reload from one thread at a time."""
 
-    def __init__(self, origin: Origin, policy: Policy, *, now: Callable[[], datetime] | None = None) -> None:
-        """Raises: CertificateRefused."""
+    def __init__(
+        self,
+        origin: Origin,
+        read_policy: Callable[[], Policy],
+        *,
+        policy_files: tuple[Path, ...] = (),
+        now: Callable[[], datetime] | None = None,
+    ) -> None:
+        """``policy_files``: those whose change means that the policy is read again. Raises: CertificateRefused."""
         self._origin = origin
-        self._policy = policy
+        self._read_policy = read_policy
+        self._policy = read_policy()
         self._now = now or _utc_now
-        self._stamp = self._seen = _stamp(origin.files)
+        self._files = (*origin.files, *policy_files)
+        self._stamp = self._seen = _stamp(self._files)
         self._stands_in = origin.stand_in is not None
         self._lock = threading.Lock()  # SIGHUP and the watch may ask for a reload at once
         self._pair = self._load()
         self._refreshed = self._now()
         self._warned: datetime | None = None
         self.last_error = ""
-        self.context = LiveContext(make_context(self._pair, policy))
+        self.context = LiveContext(make_context(self._pair, self._policy))
 
     @property
     def facts(self) -> CertificateFacts:
@@ -155,12 +164,12 @@ class CertificateSource:
             return self._reload()
 
     def _reload(self) -> str:
-        stamp = _stamp(self._origin.files)
+        stamp = _stamp(self._files)
         self._refreshed = self._now()
         self._stamp = self._seen = stamp
         try:
-            pair = self._load()
-            context = make_context(pair, self._policy)
+            pair, policy = self._load(), self._read_policy()
+            context = make_context(pair, policy)
         except CertificateRefused as exc:
             self.last_error = exc.sentence
             # The old pair stays, but its ticket keys have had their time.
@@ -173,7 +182,7 @@ class CertificateSource:
                 ", ".join(pair.names),
                 pair.leaf.not_valid_after_utc.isoformat(),
             )
-        self._pair, self.last_error = pair, ""
+        self._pair, self._policy, self.last_error = pair, policy, ""
         self.context.current = context
         return ""
 
@@ -192,17 +201,12 @@ class CertificateSource:
         """Present the certificates of TLS-ALPN-01 challenges to validators from now on."""
         self.context.challenges = challenges
 
-    def set_policy(self, policy: Policy) -> None:
-        """Use another policy from the next handshake on."""
-        self._policy = policy
-        self.context.current = make_context(self._pair, policy)
-
     def poll(self) -> bool:
         """Reload when files changed and have settled, or when it is time; True when it reloaded.
 
         A pair in two files changes in two steps: only what stayed the same for one poll is looked at.
         """
-        stamp = _stamp(self._origin.files)
+        stamp = _stamp(self._files)
         settled, self._seen = stamp == self._seen, stamp
         self._warn_of_expiry()
         if (settled and stamp != self._stamp) or self._now() - self._refreshed >= REFRESH_AFTER:
@@ -238,25 +242,35 @@ def open_source(settings: Settings, *, now: Callable[[], datetime] | None = None
     """
     if settings.tls.mode == "off":
         return None
-    origin = origin_of(settings)
+    origin, client_ca = origin_of(settings), settings.tls.client_ca
     try:
-        return CertificateSource(origin, policy_of(settings), now=now)
+        return CertificateSource(
+            origin,
+            lambda: policy_of(settings),
+            policy_files=() if client_ca is None else (client_ca,),
+            now=now,
+        )
+    except ClientCaRefused as exc:
+        raise SettingsError((Problem(where="tls.client_ca", what=exc.sentence),)) from exc
     except CertificateRefused as exc:
         raise SettingsError((Problem(where=origin.setting[exc.half], what=exc.sentence),)) from exc
+
+
+class ClientCaRefused(CertificateRefused):
+    """The CA of the clients' certificates cannot be used."""
 
 
 def policy_of(settings: Settings) -> Policy:
     """The handshake policy of the settings.
 
-    Raises: SettingsError.
+    Raises: ClientCaRefused.
     """
-    client_ca = b""
-    if settings.tls.client_ca is not None:
+    client_ca, path = b"", settings.tls.client_ca
+    if path is not None:
         try:
-            path = settings.tls.client_ca
             client_ca = chain_pem(parse_certificates(read_file(path, "certificate"), str(path)))
         except CertificateRefused as exc:
-            raise SettingsError((Problem(where="tls.client_ca", what=exc.sentence),)) from exc
+            raise ClientCaRefused(exc.half, exc.sentence) from exc
     return Policy(
         profile=settings.tls.profile,
         alpn=("h2", "http/1.1") if settings.server.http2 else ("http/1.1",),

@@ -1,6 +1,7 @@
 """Real handshakes against the TLS listener's context, on asyncio and on uvloop."""
 
 import asyncio
+import json
 import shutil
 import socket
 import ssl
@@ -143,16 +144,25 @@ def test_strict_sni_refuses_names_the_certificate_does_not_cover(run: Runner, tm
 
 
 @pytest.mark.parametrize("run", [on_asyncio, on_uvloop])
-def test_plain_http_on_the_tls_port_gets_a_sentence(run: Runner, tmp_path: Path) -> None:
+@pytest.mark.parametrize("accept", ["*/*", "text/html,application/xhtml+xml"])
+def test_plain_http_on_the_tls_port_gets_a_sentence(run: Runner, accept: str, tmp_path: Path) -> None:
     source = dev_source(tmp_path)
 
     async def story() -> None:
         server, port = await listen(source)
         async with server:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            assert await reader.readline() == b"HTTP/1.1 400 Bad Request\r\n"
-            assert b"https://" in await reader.readuntil(b"address.")
+            writer.write(f"GET / HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\n\r\n".encode())
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            fields = dict(line.split(": ", 1) for line in head.split("\r\n")[1:-2])
+            body = (await reader.readexactly(int(fields["content-length"]))).decode()
+            assert head.startswith("HTTP/1.1 400 Bad Request\r\n")
+            assert "This port speaks HTTPS: write https:// in front of the address." in body
+            if accept == "*/*":
+                assert json.loads(body)["request_id"] == fields["x-request-id"]
+            else:
+                assert "<h1>400 Bad Request</h1>" in body
+                assert fields["x-request-id"] in body
             writer.close()
 
     run(story())

@@ -267,6 +267,25 @@ def test_a_client_with_a_certificate_of_the_ca_is_known_by_name(tmp_path: Path) 
     assert verified_client(None) == ""
 
 
+def test_another_client_ca_counts_from_the_next_handshake_on(tmp_path: Path) -> None:
+    old, new = rsa_chain(["alice.example"]), rsa_chain(["bob.example"])
+    roots = tmp_path / "staff.pem"
+    roots.write_bytes(old.root)
+    opened = source(tmp_path, client_ca=roots)
+    client = trusting(tmp_path / "tls" / "ca.crt")
+    (tmp_path / "bob.pem").write_bytes(new.chain + new.key)
+    client.load_cert_chain(tmp_path / "bob.pem")
+    with pytest.raises(ssl.SSLError, match="CERTIFICATE_VERIFY_FAILED"):
+        until_refused(opened.context.current, client)
+    roots.write_text("no certificate")
+    assert "holds no certificate" in opened.reload()
+    roots.write_bytes(new.root)
+    assert not opened.poll()
+    assert opened.poll()
+    _, known = shake_hands(opened.context, client)
+    assert verified_client(known) == "bob.example"
+
+
 def client_files(folder: Path, pair: Pair) -> tuple[Path, Path]:
     # A server's certificate is no client's: its extended key usage says so.
     (folder / "client.key").write_bytes(key_pem(pair.key))
@@ -314,7 +333,7 @@ def test_what_openssl_refuses_is_a_sentence(tmp_path: Path) -> None:
         return broken
 
     with pytest.raises(CertificateRefused, match="OpenSSL refuses"):
-        CertificateSource(Origin(load=load, files=(), setting={}), Policy())
+        CertificateSource(Origin(load=load, files=(), setting={}), Policy)
 
 
 @pytest.mark.parametrize(
