@@ -12,7 +12,7 @@ _LIBRARIES: Final = ("-lssl", "-lcrypto", "-lpthread")
 
 
 def build(name: str) -> Path:
-    """The program ``name`` (``sink`` or ``load``), compiled when its source is newer."""
+    """The program ``name`` (``sink``, ``load`` or ``storm``), compiled when its source is newer."""
     if shutil.which("gcc") is None:
         raise RuntimeError("gcc is missing: run 'make bench' as root, it installs what is needed")
     sources = [_HERE / "c" / f"{name}.c", _HERE / "c" / "wire.c"]
