@@ -6,13 +6,15 @@ import logging
 import os
 import socket
 import ssl
-from collections.abc import Iterable
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from gateway.errors import Problem, SettingsError
 from gateway.http.fields import Networks
 from gateway.net.alpn import connection_maker
-from gateway.net.connection import ConnectionContext
+from gateway.net.connection import Connection, ConnectionContext
 from gateway.net.proxied import ProxiedAcceptor
 from gateway.settings import Limits
 
@@ -21,6 +23,8 @@ log = logging.getLogger("gateway.net")
 BACKLOG: Final = 1024
 SHUTDOWN_S: Final = 1.0  # how long a close_notify is waited for: it says nothing that we need to hear
 KEPT_FILES: Final = 96  # log, database probes, outbox, listeners, the pool to the core
+SETTLE_S: Final = 1.0  # a client that has just been accepted gets so long to say what it came for
+LINGER_S: Final = 1.0  # kept connections are told to close with an answer, if they ask for one within this
 CHECK_EVERY_S: Final = 0.5  # how exact deadlines are; they are tens of seconds
 
 
@@ -68,6 +72,7 @@ class Server:
         self._balancers = balancers
         self._server: asyncio.Server | None = None
         self._acceptor: asyncio.Task[None] | None = None
+        self._fresh: deque[tuple[float, weakref.ref[asyncio.BufferedProtocol]]] = deque()
 
     async def start(self) -> None:
         """Accept from now on."""
@@ -84,8 +89,15 @@ class Server:
             self._acceptor = loop.create_task(acceptor.run())
             return
         make = connection_maker(self._context)
+
+        def accept() -> asyncio.BufferedProtocol:
+            connection = make("")
+            self._forget_old(loop.time())
+            self._fresh.append((loop.time(), weakref.ref(connection)))
+            return connection
+
         self._server = await loop.create_server(
-            lambda: make(""),
+            accept,
             sock=self._listener,
             ssl=self._tls,
             ssl_handshake_timeout=self._handshake_s if self._tls else None,
@@ -93,16 +105,37 @@ class Server:
             backlog=BACKLOG,
         )
 
-    def stop_accepting(self) -> None:
-        """Close the listener; running requests go on, idle connections end."""
+    def close_listener(self) -> None:
+        """Accept no more; what was accepted goes on as before."""
         if self._acceptor is not None:
             self._acceptor.cancel()
             self._listener.close()
         if self._server is not None:
             self._server.close()
+
+    def announce_end(self) -> None:
+        """From now on each answer is the last of its connection, and says so."""
         self._context.is_draining = True
         for connection in tuple(self._context.connections):
+            if not isinstance(connection, Connection):  # HTTP/2 can say so without an answer
+                connection.begin_drain()
+
+    def stop_accepting(self) -> None:
+        """Close the listener; running requests go on, idle connections end."""
+        self.close_listener()
+        self.announce_end()
+        for connection in tuple(self._context.connections):
             connection.begin_drain()
+
+    @property
+    def is_settling(self) -> bool:
+        """Whether somebody was accepted a moment ago and has not been heard yet: ending now would be no answer."""
+        self._forget_old(asyncio.get_running_loop().time())
+        return any(_is_unheard(reference()) for _, reference in self._fresh)
+
+    def _forget_old(self, now: float) -> None:
+        while self._fresh and now - self._fresh[0][0] > SETTLE_S:
+            self._fresh.popleft()
 
     @property
     def connections(self) -> int:
@@ -127,18 +160,41 @@ async def keep_deadlines(contexts: Iterable[ConnectionContext]) -> None:
 
 
 async def drain(servers: Iterable[Server], *, deadline_s: float) -> int:
-    """Stop accepting and wait until no connection is left; returns how many had to be cut at the deadline."""
+    """Stop accepting and wait until no connection is left; returns how many had to be cut at the deadline.
+
+    Nobody is to lose a request by it. So who was just accepted is heard first, and kept connections get a moment in
+    which their next answer says that it is the last: a client learns of a silent end only when it has asked.
+    """
     servers = tuple(servers)
     for server in servers:
-        server.stop_accepting()
+        server.close_listener()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(deadline_s):
-            while any(server.connections for server in servers):  # noqa: ASYNC110 - twenty looks a second are cheap
-                await asyncio.sleep(0.05)
+            await _while(lambda: any(server.is_settling for server in servers), SETTLE_S)
+            for server in servers:
+                server.announce_end()
+            await _while(lambda: any(server.connections for server in servers), LINGER_S)
+            for server in servers:
+                server.stop_accepting()
+            await _while(lambda: any(server.connections for server in servers), deadline_s)
     left = sum(server.connections for server in servers)
     for server in servers:
         server.cut()
     return left
+
+
+async def _while(is_so: Callable[[], bool], most_s: float) -> None:
+    until = asyncio.get_running_loop().time() + most_s
+    while is_so() and asyncio.get_running_loop().time() < until:  # noqa: ASYNC110 - twenty looks a second are cheap
+        await asyncio.sleep(0.05)
+
+
+def _is_unheard(connection: asyncio.BufferedProtocol | None) -> bool:
+    if not isinstance(connection, Connection):
+        return connection is not None  # its handshake goes on; what speaks HTTP/2 takes its place after it
+    if not hasattr(connection, "transport"):
+        return True  # before the end of the handshake
+    return connection.heads_read == 0 and not connection.transport.is_closing()
 
 
 def within_file_limit(limits: Limits, *, listeners: int) -> Limits:

@@ -9,13 +9,19 @@ from pathlib import Path
 def children_of(pid: int) -> list[int]:
     """All descendants of ``pid``."""
     found: list[int] = []
+    for child in direct_children_of(pid):
+        found += [child, *children_of(child)]
+    return found
+
+
+def direct_children_of(pid: int) -> list[int]:
+    """Those that ``pid`` itself has started."""
+    found: list[int] = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         try:
-            direct = [int(word) for word in task.read_text().split()]
+            found += [int(word) for word in task.read_text().split()]
         except (FileNotFoundError, ProcessLookupError):
             continue
-        for child in direct:
-            found += [child, *children_of(child)]
     return found
 
 

@@ -61,6 +61,7 @@ class Product:
         self._settings = settings
         self._flags = flags
         self._process: subprocess.Popen[bytes] | None = None
+        self._successor: int | None = None  # after ``upgrade``: no child of ours
 
     # -- life
 
@@ -88,7 +89,7 @@ class Product:
         deadline = time.monotonic() + timeout_s
         last = "nobody listened"
         while time.monotonic() < deadline:
-            if self._process is not None and self._process.poll() is not None:
+            if not self._successor and self._process is not None and self._process.poll() is not None:
                 raise ProductFailed(f"gateway ended with {self._process.returncode}\n{self.log_text}")
             try:
                 status, body = self.get("/-/readyz", timeout_s=2)
@@ -143,8 +144,27 @@ class Product:
         self.stop()
         self.start()
 
+    def upgrade(self) -> str:
+        """`gateway upgrade`: from now on the new process is the product. What the command said."""
+        said = self.run("gateway", "upgrade").stdout
+        found = re.search(r"the new process serves \(pid (\d+)\)", said)
+        if found is None:
+            raise ProductFailed(f"gateway upgrade did not name the new process: {said}")
+        self._successor = int(found[1])
+        return said
+
+    def wait_only_one(self, *, timeout_s: float = 60.0) -> None:
+        """Wait until the processes before the last upgrade have drained and ended. Raises: ProductFailed."""
+        now = {self.pid, *processes.children_of(self.pid)}
+        old = [pid for pid in processes.processes_naming(str(self.data_dir)) if pid not in now]
+        if left := processes.wait_gone(old, timeout_s=timeout_s):
+            raise ProductFailed(f"did not end after the upgrade: {left}\n{self.log_text}")
+
     def close(self) -> list[str]:
         """End whatever still runs; what should not have been left behind, one line each."""
+        if self._successor is not None:
+            processes.send(self._successor, signal.SIGTERM)
+            processes.wait_gone([self._successor], timeout_s=_STOP_S)
         if self._process is not None and self._process.poll() is None:
             processes.send(self._process.pid, signal.SIGTERM)
             try:
@@ -176,7 +196,7 @@ class Product:
     @property
     def pid(self) -> int:
         """The gateway's process."""
-        return self._running().pid
+        return self._successor or self._running().pid
 
     def core_pid(self) -> int:
         """The core's process, soon started again if it ended. Raises: ProductFailed when there is none."""
