@@ -2,19 +2,24 @@
 
 `python -m bench.s3_clients [--mib 256] [--rounds 5] [--apart]`. The ways take turns in each round, for the machine is
 not the same from one minute to the next. What the server can take decides; the ratio of neighbours
-says what the gateway costs.
+says what the gateway costs. CPU seconds are of the S3 server, the gateway, and the client, for each GiB.
+
+rclone takes part where it is installed.
 """
 
 import argparse
 import json
 import os
+import resource
 import secrets
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -57,20 +62,39 @@ def main() -> int:
             }
             with running_product(Path(folder) / "product", settings=settings) as product:
                 ways = _ways(server, product, file)
-                taken: dict[str, list[float]] = {name: [] for name in ways}
-                before = cpu_seconds(product.pid)
+                taken: dict[str, list[Taken]] = {name: [] for name in ways}
                 for number in range(given.rounds + 1):
                     for name, way in ways.items():
                         _change(file)
-                        began = time.monotonic()
-                        way()
+                        took = _take(way, (server.pid(), product.pid), gib=given.mib / 1024)
                         if number:  # the first round makes connections, volumes, and warms up
-                            taken[name].append(given.mib / (time.monotonic() - began))
-                cpu = (cpu_seconds(product.pid) - before) / ((given.rounds + 1) * given.mib / 1024)
-                _print(taken, cpu, product.rss_mib(peak=True))
+                            taken[name].append(took)
+                _print(taken, given.mib, product.rss_mib(peak=True))
         finally:
             server.stop()
     return 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """One file on one way: seconds, and CPU seconds a GiB of server, gateway and client."""
+
+    seconds: float
+    cpu: tuple[float, float, float]
+
+
+def _take(way: Callable[[], None], pids: tuple[int, int], *, gib: float) -> Taken:
+    def spent() -> tuple[float, ...]:
+        usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        client = sum(usage.ru_utime + usage.ru_stime for usage in usages)
+        return (*(cpu_seconds(pid) for pid in pids), client)
+
+    before = spent()
+    began = time.monotonic()
+    way()
+    seconds = time.monotonic() - began
+    server, gateway, client = ((now - then) / gib for now, then in zip(spent(), before, strict=True))
+    return Taken(seconds=seconds, cpu=(server, gateway, client))
 
 
 def _let_anybody_write(server: Seaweed) -> None:
@@ -107,25 +131,43 @@ def _ways(server: Seaweed, product: Product, file: Path) -> dict[str, Callable[[
             f"{product.plain_base}/upload?collection=bench/files",
         )  # fmt: skip
 
-    return {
-        "curl -T straight to S3": curl,
-        "minio SDK straight to S3": minio,
-        "curl -F through the gateway": gateway,
+    def rclone() -> None:
+        subprocess.run(
+            ["rclone", "copyto", "-q", str(file), "seaweed:images/rclone"], check=True, env=rclone_env
+        )
+
+    rclone_env = {  # nothing of ours: it stumbles over AWS_CA_BUNDLE
+        "PATH": os.environ["PATH"],
+        "RCLONE_CONFIG": "/dev/null",
+        "RCLONE_CONFIG_SEAWEED_TYPE": "s3",
+        "RCLONE_CONFIG_SEAWEED_PROVIDER": "Other",
+        "RCLONE_CONFIG_SEAWEED_ENDPOINT": f"http://{server.endpoint}",
+        "RCLONE_CONFIG_SEAWEED_ACCESS_KEY_ID": ACCESS_KEY,
+        "RCLONE_CONFIG_SEAWEED_SECRET_ACCESS_KEY": SECRET_KEY,
+        "RCLONE_S3_NO_CHECK_BUCKET": "true",
+        "RCLONE_S3_CHUNK_SIZE": "16M",
     }
+    plain = {"curl -T straight to S3": curl, "minio SDK straight to S3": minio}
+    if shutil.which("rclone"):
+        plain["rclone straight to S3"] = rclone
+    return {**plain, "curl -F through the gateway": gateway}
 
 
-def _print(taken: dict[str, list[float]], cpu_s_per_gib: float, rss_mib: float) -> None:
-    medians = {name: statistics.median(speeds) for name, speeds in taken.items()}
-    lines = ["| way | median MiB/s | all |", "|---|---|---|"]
-    for name, speeds in taken.items():
-        lines.append(f"| {name} | {medians[name]:.0f} | {', '.join(f'{speed:.0f}' for speed in speeds)} |")
+def _print(taken: dict[str, list[Taken]], mib: int, rss_mib: float) -> None:
+    speeds = {name: [mib / took.seconds for took in many] for name, many in taken.items()}
+    medians = {name: statistics.median(many) for name, many in speeds.items()}
+    lines = ["| way | median MiB/s | all | CPU s/GiB: server, gateway, client |", "|---|---|---|---|"]
+    for name, many in taken.items():
+        cpu = (statistics.median(part) for part in zip(*(took.cpu for took in many), strict=True))
+        lines.append(
+            f"| {name} | {medians[name]:.0f} | {', '.join(f'{speed:.0f}' for speed in speeds[name])}"
+            f" | {', '.join(f'{part:.1f}' for part in cpu)} |"
+        )
     *plain, ours = medians.values()
-    rounds = list(zip(*taken.values(), strict=True))
-    ratios = [each[-1] / max(each[:-1]) for each in rounds]
+    ratios = [each[-1] / max(each[:-1]) for each in zip(*speeds.values(), strict=True)]
     lines.append(
         f"\ngateway / fastest plain client: {ours / max(plain):.2f} of the medians,"
-        f" {statistics.median(ratios):.2f} in the median round;"
-        f" gateway {cpu_s_per_gib:.2f} CPU s/GiB, peak {rss_mib:.0f} MiB"
+        f" {statistics.median(ratios):.2f} in the median round; gateway's peak {rss_mib:.0f} MiB"
     )
     sys.stdout.write("\n".join(lines) + "\n")
 
