@@ -19,8 +19,10 @@ from gateway.contract import load_secret
 from gateway.control import Control
 from gateway.core_api import CoreApi
 from gateway.core_health import CoreHealth, probe_of
+from gateway.encryption import open_keeper, open_tls
 from gateway.errors import GatewayError
 from gateway.forward.backend import RouteBackend
+from gateway.forward.circuits import Circuits, core_upstream
 from gateway.forward.handler import ForwardHandler
 from gateway.forward.pool import UpstreamPool
 from gateway.front import FrontDoor, Handlers, RouteHandler
@@ -103,7 +105,11 @@ class Gateway:
             connections=settings.core.connections,
             connect_s=settings.core.connect_s,
         )
-        self.core = CoreApi(self.upstreams, self.secret, self.health, settings.core)
+        self.circuits = Circuits()
+        self.core_circuit = self.circuits.add(core_upstream(settings.core))
+        self.core = CoreApi(
+            self.upstreams, self.secret, self.health, settings.core, upstream=self.core_circuit
+        )
         self.outbox = Outbox(
             settings.data_dir / "outbox",
             self.store,
@@ -118,8 +124,8 @@ class Gateway:
         self.board = ProgressBoard(settings.data_dir / "run" / "progress" if is_shared else None)
         self.journal = PartJournal(settings.data_dir / "parts")
         self.uploads = UploadRecords(settings.data_dir / "resumable", durable=settings.storage.disk.fsync)
-        self.tls = _open_tls(settings)
-        self.keeper = _open_keeper(settings, self.tls)
+        self.tls = open_tls(settings)
+        self.keeper = open_keeper(settings, self.tls)
         self._trusted = Networks(settings.server.trusted_proxies)
         self._admin = Networks(settings.server.admin_allow)
         self.backends: list[RouteBackend] = []
@@ -141,14 +147,18 @@ class Gateway:
         )
         return Handlers(
             forward=ForwardHandler(
-                self.upstreams, limits=self.settings.limits, core=self.settings.core, health=self.health
+                self.upstreams,
+                limits=self.settings.limits,
+                core=self.settings.core,
+                health=self.health,
+                upstream=self.core_circuit,
             ),
             upload=WebUpload(resources),
             transfer=Transfer(resources, PartsIntake(resources, self.journal), self.secret),
             blob=BlobDownload(self.store, self.secret),
             status=UploadStatus(self.outbox),
             resumable=ResumableUpload(resources, self.uploads, self.secret, self.settings.server),
-            operations=Operations(self.health, self.store, self.board, self.metrics.render),
+            operations=Operations(self.health, self.store, self.board, self.circuits, self.metrics.render),
             challenges=self.settings.data_dir / "acme" / "challenges",
             routes=tuple(self._route_handlers(resources)),
         )
@@ -164,7 +174,7 @@ class Gateway:
     def _route_handlers(self, resources: UploadResources) -> Iterator[RouteHandler]:
         settings = self.settings
         for route in settings.routes:
-            backend = RouteBackend(route, limits=settings.limits, core=settings.core)
+            backend = RouteBackend(route, limits=settings.limits, core=settings.core, circuits=self.circuits)
             self.backends.append(backend)
             if route.action == "forward":
                 yield RouteHandler(route, backend)
@@ -172,7 +182,7 @@ class Gateway:
             key = load_secret(route.sign_key_file or settings.data_dir / "secrets" / "routes.key")
             upload = RouteUpload(route, resources, backend, key)
             self.route_stores.append((route, upload.store))
-            yield RouteHandler(route, upload)
+            yield RouteHandler(route, upload, backend.upstream)
 
     async def listen(self, sockets: Mapping[str, socket.socket]) -> None:
         """Accept on the given listeners (``http``, ``https``)."""
@@ -228,6 +238,7 @@ class Gateway:
             "deadlines": lambda: keep_deadlines(self.contexts),
             "sweep": self._sweep_now_and_then,
             "gauges": self._gauges().run,
+            "circuits": self.circuits.run,
             "watchdog": lambda: keep_watchdog(os.environ),
             "trace": self.trace.run,
         }
@@ -242,6 +253,7 @@ class Gateway:
             self.metrics,
             board=self.board,
             outbox=self.outbox,
+            circuits=self.circuits,
             switch=MaintenanceSwitch(self.settings.data_dir),
             servers=self.servers,
             certificate=self.tls,
@@ -284,22 +296,6 @@ class Gateway:
         for backend in self.backends:
             await backend.aclose()
         self.workers.shutdown(wait=False, cancel_futures=True)
-
-
-def _open_tls(settings: Settings) -> Any:
-    if settings.tls.mode == "off" or not settings.server.https:
-        return None
-    from gateway.net.tls import open_source  # noqa: PLC0415 - loads cryptography, only where TLS is on
-
-    return open_source(settings)
-
-
-def _open_keeper(settings: Settings, source: Any) -> Any:
-    if source is None or settings.tls.mode != "acme":
-        return None
-    from gateway.acme.keeper import open_keeper  # noqa: PLC0415 - only where certificates are ordered
-
-    return open_keeper(settings, source)
 
 
 def sweep(gateway: Gateway) -> None:

@@ -19,6 +19,8 @@ from gateway.contract import (
 )
 from gateway.core_health import CoreHealth
 from gateway.errors import CoreDown, CoreRefused, NotFound, UpstreamError, UpstreamProtocol
+from gateway.forward.circuit import CircuitPolicy
+from gateway.forward.circuits import Upstream
 from gateway.http.head import Field, Fields
 from gateway.settings import Core
 
@@ -64,12 +66,14 @@ class CoreApi:
         health: CoreHealth,
         settings: Core,
         *,
+        upstream: Upstream | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._pool = pool
         self._secret = secret
         self._health = health
         self._settings = settings
+        self._upstream = upstream or Upstream("core", CircuitPolicy(max_fails=0))
         self._clock = clock
 
     async def ask(self, question: TicketQuestion, *, request_id: str) -> tuple[Ticket, str]:
@@ -96,13 +100,14 @@ class CoreApi:
     async def _ask_once(self, question: TicketQuestion, request_id: str) -> dict[str, Any]:
         if not await self._health.wait_up(self._health.hold_s):
             raise CoreDown(detail="no ticket: the core is down")
-        return await self._call(
-            TICKETS_PATH,
-            asdict(question),
-            request_id,
-            timeout_s=self._settings.head_s,
-            gives_up_when_down=True,
-        )
+        with self._upstream.attempt():
+            return await self._call(
+                TICKETS_PATH,
+                asdict(question),
+                request_id,
+                timeout_s=self._settings.head_s,
+                gives_up_when_down=True,
+            )
 
     async def tell(self, commit: Commit, *, request_id: str) -> tuple[CommittedReference, ...]:
         """The store has these bytes. Idempotent by ticket, so it may be told again after any failure.

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from gateway.blob import BlobDownload
 from gateway.certificate_gate import CertificateGate
 from gateway.errors import CoreDown, NotFound
+from gateway.forward.circuits import Upstream
 from gateway.http.exchange import ClientExchange
 from gateway.http.head import RequestHead
 from gateway.http.reply import Reply, redirect
@@ -66,10 +67,11 @@ class Handlers:
 
 @dataclass(frozen=True, slots=True)
 class RouteHandler:
-    """One ``[[routes]]`` table and what answers it."""
+    """One ``[[routes]]`` table and what answers it. ``upstream``: without it, nothing is even begun."""
 
     route: Route
     handler: Forwarder
+    upstream: Upstream | None = None
 
 
 class FrontDoor:
@@ -164,6 +166,8 @@ class FrontDoor:
         own = self._own_route(exchange.head.path)
         if own is not None:
             exchange.route = own.route.place
+            if own.upstream is not None:
+                own.upstream.refuse_while_open()
             await own.handler.handle(exchange)
             return
         route = choose_route(exchange.head)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
+from gateway.forward.circuits import Circuits
 from gateway.maintenance import MaintenanceSwitch
 from gateway.metrics import Metrics
 from gateway.net.server import Server
@@ -29,6 +30,7 @@ class Gauges:
         *,
         board: ProgressBoard,
         outbox: Outbox,
+        circuits: Circuits,
         switch: MaintenanceSwitch,
         servers: Sequence[Server],
         certificate: Expiring | None,
@@ -38,6 +40,7 @@ class Gauges:
         self._metrics = metrics
         self._board = board
         self._outbox = outbox
+        self._circuits = circuits
         self._switch = switch
         self._servers = servers
         self._certificate = certificate
@@ -52,6 +55,8 @@ class Gauges:
             metrics.set("gateway_connections_active", float(sum(s.connections for s in self._servers)))
             metrics.set("gateway_maintenance", float(self._switch.current() is not None))
             metrics.set("gateway_outbox_pending", float(await asyncio.to_thread(self._outbox.pending)))
+            for name, level in self._circuits.levels():
+                metrics.set("gateway_upstream_circuit_state", level, (name,))
             if self._certificate is not None:
                 metrics.set("gateway_certificate_expiry_seconds", self._certificate.expires_at, (self._host,))
             if self._is_shared:

@@ -51,6 +51,12 @@ FAMILIES: Final[dict[str, Family]] = {
     "gateway_store_errors": Family(kind="counter", help="Failures of the image store.", labels=("code",)),
     "gateway_outbox_pending": Family(kind="gauge", help="Commits that wait for the core.", merge="max"),
     "gateway_core_up": Family(kind="gauge", help="1 while the core answers.", merge="min"),
+    "gateway_upstream_circuit_state": Family(
+        kind="gauge",
+        help="0 while requests go to the upstream, 1 while one tries it, 2 while it is left alone.",
+        labels=("upstream",),
+        merge="max",
+    ),
     "gateway_maintenance": Family(kind="gauge", help="1 while maintenance is on.", merge="max"),
     "gateway_certificate_expiry_seconds": Family(
         kind="gauge", help="Epoch seconds at which the certificate expires.", labels=("name",), merge="min"

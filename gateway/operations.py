@@ -8,6 +8,7 @@ from typing import Final
 
 from gateway.core_health import CoreHealth
 from gateway.errors import GatewayError, MethodNotAllowed, NotFound
+from gateway.forward.circuits import Circuits
 from gateway.http.exchange import ClientExchange
 from gateway.http.reply import Reply, json_reply
 from gateway.store.base import BlobStore
@@ -18,19 +19,21 @@ STORE_CHECK_S: Final = 5.0  # the store's proof by use is not repeated more ofte
 
 
 class Operations:
-    """``/-/healthz``, ``/-/readyz``, ``/-/metrics``, ``/-/uploads``."""
+    """``/-/healthz``, ``/-/readyz``, ``/-/metrics``, ``/-/uploads``, ``/-/upstreams``."""
 
     def __init__(
         self,
         health: CoreHealth,
         store: BlobStore,
         board: ProgressBoard,
+        circuits: Circuits,
         render_metrics: Callable[[], tuple[str, bytes]],
     ) -> None:
         """``render_metrics`` gives the content type and the text of the metrics page. It blocks briefly."""
         self._health = health
         self._store = store
         self._board = board
+        self._circuits = circuits
         self._render_metrics = render_metrics
         self._checked_at = float("-inf")
         self._store_problem = ""
@@ -55,6 +58,8 @@ class Operations:
             case "uploads":
                 running = await asyncio.to_thread(self._board.all)
                 reply = json_reply(200, {"uploads": [asdict(known) for known in running]}, NO_STORE)
+            case "upstreams":
+                reply = json_reply(200, {"upstreams": self._circuits.report()}, NO_STORE)
             case _:
                 raise NotFound
         await exchange.reply(reply)

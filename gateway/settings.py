@@ -243,6 +243,14 @@ class Core(Section):
     )
     head_s: Seconds = Field(60.0, description="Seconds until the core must have begun to answer.")
     idle_s: Seconds = Field(60.0, description="Longest pause within an answer of the core.")
+    max_fails: int = Field(
+        3,
+        ge=0,
+        description="Requests in a row without an answer in time after which it is spared; 0 = never.",
+    )
+    slow_s: float = Field(
+        0, ge=0, description="An answer that begins later than this is slow: half of them, and it is spared."
+    )
 
 
 class Maintenance(Section):

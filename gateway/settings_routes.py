@@ -31,6 +31,10 @@ FILE_FIELDS: Final = {
 }
 LEVELS_MAX: Final = 3  # as in nginx: more than 16 million folders help nobody
 STATUS_FIRST, STATUS_LAST = 200, 599
+_CIRCUIT_SETTINGS: Final = (
+    "max_fails", "slow_s", "slow_share", "pause_s", "pause_max_s",
+    "health_path", "health_host", "health_every_s", "health_timeout_s",
+)  # fmt: skip
 _KNOWN_BEFORE_DATA: Final = frozenset({"name", "content_type", "path", "number"})
 
 
@@ -87,6 +91,28 @@ class Route(BaseModel):
     )
     max_body_bytes: Size = Field(0, description="Largest body of a forwarded request; 0 = no limit.")
 
+    max_fails: int = Field(
+        3, ge=0, description="Failures in a row after which the backend is left alone for a while; 0 = never."
+    )
+    slow_s: float = Field(
+        0,
+        ge=0,
+        description="An answer that begins later than this is slow; 0 = none is. Not for long polling.",
+    )
+    slow_share: float = Field(
+        0.5, gt=0, le=1, description="Share of slow answers among the latest 20 that counts as a failure."
+    )
+    pause_s: float = Field(
+        1.0, gt=0, description="Seconds until one request may try a backend that is left alone; doubles."
+    )
+    pause_max_s: float = Field(30.0, gt=0, description="The longest such pause.")
+    health_path: str = Field(
+        "", description="Path that tells whether the backend is well (2xx, 3xx); empty = requests find out."
+    )
+    health_host: str = Field("", description="Host of that question; empty = localhost.")
+    health_every_s: float = Field(5.0, gt=0, description="Seconds from one such question to the next.")
+    health_timeout_s: float = Field(2.0, gt=0, description="Seconds within which it must be answered.")
+
     pass_to: str = Field(
         "", description="Path that the rewritten form is sent to; empty = the request's own."
     )
@@ -142,7 +168,7 @@ class Route(BaseModel):
         None, description="Key that signs rewritten forms; null = secrets/routes.key in the data folder."
     )
 
-    @field_validator("path", "prefix", "pass_to")
+    @field_validator("path", "prefix", "pass_to", "health_path")
     @classmethod
     def _is_path(cls, value: str) -> str:
         if value and not re.fullmatch(r"/[!-~]*", value):
@@ -239,7 +265,7 @@ class Route(BaseModel):
                 )
 
     def _refuse_upload_settings(self) -> None:
-        common = {"path", "prefix", "action", "upstream", "max_body_bytes", "auth_url"}
+        common = {"path", "prefix", "action", "upstream", "max_body_bytes", "auth_url", *_CIRCUIT_SETTINGS}
         for name in sorted(self.model_fields_set - common):
             raise ValueError(f"the route {self.place} has '{name}', which needs action = \"upload\"")
 

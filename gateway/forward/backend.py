@@ -5,6 +5,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from gateway.errors import ClientGone, CoreRefused, UpstreamProtocol
+from gateway.forward.circuit import CircuitPolicy
+from gateway.forward.circuits import ActiveCheck, Circuits, Upstream
 from gateway.forward.handler import ForwardHandler
 from gateway.forward.origin import DialHold
 from gateway.forward.pool import UpstreamPool
@@ -33,13 +35,20 @@ _REFUSALS: Final = frozenset((401, 403))
 class RouteBackend:
     """One route's upstream. ``core`` lends its timeouts."""
 
-    def __init__(self, route: Route, *, limits: Limits, core: Core) -> None:
+    def __init__(self, route: Route, *, limits: Limits, core: Core, circuits: Circuits | None = None) -> None:
         self._core = core
         self._place = route.place
         self._pool = self._make_pool(route.upstream)
+        self._check_pool = UpstreamPool(route.upstream, connections=1, connect_s=core.connect_s)
+        self.upstream = (circuits or Circuits()).add(
+            Upstream(route.place, _policy(route), check=self._check_of(route))
+        )
         body_limit = route.max_body_bytes or _UNLIMITED
         self._forward = ForwardHandler(
-            self._pool, limits=limits.model_copy(update={"request_body_bytes": body_limit}), core=core
+            self._pool,
+            limits=limits.model_copy(update={"request_body_bytes": body_limit}),
+            core=core,
+            upstream=self.upstream,
         )
         self._is_guarded = bool(route.auth_url)
         url = urlsplit(route.auth_url)
@@ -48,6 +57,20 @@ class RouteBackend:
 
     def _make_pool(self, origin: str) -> UpstreamPool:
         return UpstreamPool(origin, connections=self._core.connections, connect_s=self._core.connect_s)
+
+    def _check_of(self, route: Route) -> ActiveCheck | None:
+        if not route.health_path:
+            return None
+
+        async def ask() -> int:
+            # By a connection of its own: those of the requests may all be stuck.
+            fields = (("host", route.health_host or "localhost"), ("user-agent", "sregistry-gateway"))
+            status, _, _ = await self._check_pool.call(
+                "GET", route.health_path, fields, b"", timeout_s=route.health_timeout_s
+            )
+            return status
+
+        return ActiveCheck(ask=ask, every_s=route.health_every_s)
 
     @property
     def place(self) -> str:
@@ -104,14 +127,16 @@ class RouteBackend:
         UpstreamProtocol when there is no status.
         """
         head = _form_head(exchange.head, target, len(body), fields)
-        response = await self._pool.request(
-            method="POST",
-            head=request_head(head, exchange.peer, exchange.request_id),
-            body=body,
-            head_s=self._core.head_s,
-            idle_s=self._core.idle_s,
-            hold=DialHold(seconds=self._core.hold_s),
-        )
+        with self.upstream.attempt() as attempt:
+            response = await self._pool.request(
+                method="POST",
+                head=request_head(head, exchange.peer, exchange.request_id),
+                body=body,
+                head_s=self._core.head_s,
+                idle_s=self._core.idle_s,
+                hold=DialHold(seconds=self._core.hold_s),
+                watch=lambda _: attempt.sent(),
+            )
         try:
             await self._forward.answer(exchange, response)
         except ClientGone:
@@ -123,8 +148,20 @@ class RouteBackend:
     async def aclose(self) -> None:
         """Close all connections."""
         await self._pool.aclose()
+        await self._check_pool.aclose()
         if self._auth_pool is not self._pool:
             await self._auth_pool.aclose()
+
+
+def _policy(route: Route) -> CircuitPolicy:
+    return CircuitPolicy(
+        max_fails=route.max_fails,
+        slow_s=route.slow_s,
+        slow_share=route.slow_share,
+        pause_s=route.pause_s,
+        pause_max_s=route.pause_max_s,
+        is_probed=bool(route.health_path),
+    )
 
 
 def _form_head(head: RequestHead, target: str, length: int, fields: tuple[Field, ...]) -> RequestHead:

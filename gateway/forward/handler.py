@@ -1,6 +1,7 @@
 """Owns the story of a forwarded request: check, ask the upstream, stream the answer back."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable
 from typing import Final, Protocol, runtime_checkable
 
@@ -13,6 +14,8 @@ from gateway.errors import (
     UpstreamProtocol,
 )
 from gateway.forward.answer import SWITCHING
+from gateway.forward.circuit import CircuitPolicy
+from gateway.forward.circuits import Attempt, Upstream
 from gateway.forward.connection import UpstreamConnection
 from gateway.forward.origin import DialHold, Health, await_up
 from gateway.forward.outgoing import Body
@@ -59,9 +62,13 @@ class ForwardHandler:
         limits: Limits,
         core: Core,
         health: Health | None = None,
+        upstream: Upstream | None = None,
         tunnel_idle_s: float = _TUNNEL_IDLE_S,
     ) -> None:
+        """``upstream`` is its circuit; without one, every request is tried."""
         self._pool = pool
+        self._upstream = upstream or Upstream("upstream", CircuitPolicy(max_fails=0))
+        self._is_timed = self._upstream.circuit.policy.slow_s > 0
         self._body_limit = limits.request_body_bytes
         self._core = core
         self._health = health
@@ -89,24 +96,11 @@ class ForwardHandler:
         head = exchange.head
         if head.method == "TRACE":  # it would show the client what the gateway tells the upstream
             raise MethodNotAllowed("TRACE is not supported.", headers=(("allow", _ALLOW),))
-        body = await self._body_of(exchange)
-        if self._health is not None:
-            await await_up(self._health)
-            self._watch(self._health)
         upgrade = upgrade_of(head)
-        response = await self._pool.request(
-            method=head.method,
-            head=request_head(head, exchange.peer, exchange.request_id, upgrade=upgrade),
-            body=body,
-            head_s=self._core.head_s
-            if self._health is None
-            else max(self._core.head_s, patience_s(head.path)),
-            idle_s=self._core.idle_s,
-            hold=DialHold(seconds=self._core.hold_s, health=self._health),
-            may_upgrade=bool(upgrade),
-            inform=_informer(exchange) if head.minor else None,
-            watch=link.watch,
-        )
+        if self._health is not None and self._health.down is not self._watched:
+            self._upstream.circuit.reset(time.monotonic())  # it is back: what its predecessor did is past
+        with self._upstream.attempt() as attempt:
+            response = await self._ask(exchange, link, attempt, upgrade)
         link.hand_over(response)
         if self._health is not None:
             self._health.note_alive()
@@ -114,6 +108,31 @@ class ForwardHandler:
             await self.answer(exchange, response, upgrade)
         finally:
             await response.aclose()
+
+    async def _ask(
+        self, exchange: Exchange, link: "_ClientLink", attempt: Attempt, upgrade: str
+    ) -> UpstreamResponse:
+        """Send the request on, wait for the head of its answer."""
+        head = exchange.head
+        patience = 0.0 if self._health is None else patience_s(head.path)
+        timed = attempt if self._is_timed and not patience else None
+        body = await self._body_of(exchange, timed)
+        if self._health is not None:
+            await await_up(self._health)
+            self._watch(self._health)
+        if not isinstance(body, Body):
+            link.timed = timed
+        return await self._pool.request(
+            method=head.method,
+            head=request_head(head, exchange.peer, exchange.request_id, upgrade=upgrade),
+            body=body,
+            head_s=max(self._core.head_s, patience),
+            idle_s=self._core.idle_s,
+            hold=DialHold(seconds=self._core.hold_s, health=self._health),
+            may_upgrade=bool(upgrade),
+            inform=_informer(exchange) if head.minor else None,
+            watch=link.watch,
+        )
 
     async def answer(self, exchange: Exchange, response: UpstreamResponse, upgrade: str = "") -> None:
         """Give the client an upstream's answer as it comes."""
@@ -142,7 +161,7 @@ class ForwardHandler:
         reader, writer = await exchange.tunnel(response.status, fields)
         await Tunnel(reader, writer, response.tunnel, idle_s=self._tunnel_idle_s).run()
 
-    async def _body_of(self, exchange: Exchange) -> bytes | Body | None:
+    async def _body_of(self, exchange: Exchange, timed: Attempt | None) -> bytes | Body | None:
         match exchange.head.framing:
             case NoBody():
                 return None
@@ -151,21 +170,23 @@ class ForwardHandler:
             case Sized(length) if length <= _SMALL_BODY_BYTES:
                 return await exchange.body.read(length)
             case Sized():
-                return Body(chunks=self._limited(exchange.body))
+                return Body(chunks=self._limited(exchange.body, timed))
             case Chunked():
                 return Body(
-                    chunks=self._limited(exchange.body),
+                    chunks=self._limited(exchange.body, timed),
                     is_chunked=True,
                     trailers=lambda: _request_trailers(exchange.body),
                 )
 
-    async def _limited(self, body: RequestBody) -> AsyncIterator[bytes]:
+    async def _limited(self, body: RequestBody, timed: Attempt | None) -> AsyncIterator[bytes]:
         taken = 0
         async for piece in body.chunks():
             taken += len(piece)
             if taken > self._body_limit:
                 raise self._too_large()
             yield piece
+        if timed is not None:
+            timed.sent()  # however long a slow client took until here
 
     def _too_large(self) -> BodyTooLarge:
         return BodyTooLarge(
@@ -183,12 +204,13 @@ class ForwardHandler:
 
 
 class _ClientLink:
-    """Cancels the upstream's request when the client is gone."""
+    """Cancels the upstream's request when the client is gone. ``timed`` from when it has a connection."""
 
-    __slots__ = ("_closed", "_connection", "_response")
+    __slots__ = ("_closed", "_connection", "_response", "timed")
 
     def __init__(self, closed: asyncio.Future[None]) -> None:
         self._closed = closed
+        self.timed: Attempt | None = None
         self._connection: UpstreamConnection | None = None
         self._response: UpstreamResponse | None = None
 
@@ -197,6 +219,8 @@ class _ClientLink:
         if self._closed.done():
             raise ClientGone
         self._connection = connection
+        if self.timed is not None:
+            self.timed.sent()
 
     def hand_over(self, response: UpstreamResponse) -> None:
         """The answer began. It knows how long the connection is ours."""
