@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from typing import Final
 
 from gateway.acme.live import renewal_time, usable_pair
 from gateway.acme.plan import plan_of
@@ -11,6 +12,10 @@ from gateway.net.certificate import CertificateFacts, CertificateRefused, inspec
 from gateway.net.dev_ca import RENEW_BEFORE
 from gateway.net.tls import WARN_DAYS, origin_of
 from gateway.settings import Settings
+
+_INCOMPLETE: Final = (
+    "INCOMPLETE: append the issuer's certificates; or is its root private, and not known to this system?"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +120,7 @@ def _fact_lines(facts: CertificateFacts) -> list[tuple[str, str]]:
         ("key", f"{facts.key_type}, belongs to the certificate: {matches}"),
         ("valid", f"{_minute(facts.not_before)} to {_minute(facts.not_after)}"),
         ("days left", f"{facts.days_left:.1f}{soon}"),
-        ("chain", "complete" if facts.chain_complete else "INCOMPLETE: append the issuer's certificates"),
+        ("chain", "complete" if facts.chain_complete else _INCOMPLETE),
     ]
 
 

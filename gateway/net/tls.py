@@ -297,6 +297,7 @@ def origin_of(settings: Settings) -> Origin:
             stand_in=lambda now: self_signed((*names, *tls.acme_names), now=now),
             files=(live,),
             setting={"certificate": "tls.mode", "key": "tls.mode"},
+            roots=tls.acme_ca_file,  # a private authority's own web server mostly has a certificate of its own
         )
     folder = dev_folder(settings.data_dir)
     return Origin(
