@@ -26,9 +26,11 @@ from gateway.http.route import (
     ToUpload,
     ToUploadStatus,
     choose_route,
+    is_resumable,
 )
 from gateway.maintenance import (
     MaintenanceAnswers,
+    MaintenanceState,
     MaintenanceSwitch,
     must_cut,
     parse_networks,
@@ -36,6 +38,7 @@ from gateway.maintenance import (
     static_api_reply,
 )
 from gateway.operations import Operations
+from gateway.resumable.cors import Cors
 from gateway.resumable.handler import ResumableUpload
 from gateway.settings import Settings
 from gateway.settings_routes import Route, find_route
@@ -91,6 +94,7 @@ class FrontDoor:
         self._switch = switch
         self._answers = answers
         self._redirects = redirects
+        self._cors = Cors(settings.server.cors_origins)
         self._admin_allow = parse_networks(settings.server.admin_allow)
         self._public = urlsplit(settings.public_url)
         self._www_hosts = {f"www.{name}": name for name in self._own_names()}
@@ -117,14 +121,8 @@ class FrontDoor:
             await exchange.reply(moved)
             return
         state = self._switch.current()
-        if refusal(
-            state, method=head.method, path=head.path, peer=exchange.peer, admin_allow=self._admin_allow
-        ):
-            exchange.route = "maintenance"
-            if must_cut(head):
-                exchange.abort()
-                return
-            await exchange.reply(self._answers.answer(state, head, exchange.request_id))
+        if state is not None and self._refuses(state, exchange):
+            await self._turn_away(exchange, state)
             return
         self._gate.admit(exchange)
         try:
@@ -133,12 +131,40 @@ class FrontDoor:
             if exchange.is_started:
                 raise
             exchange.error = error
-            await exchange.reply(self._without_core(exchange))
+            await exchange.reply(self._without_core(exchange, error))
 
-    def _without_core(self, exchange: ClientExchange) -> Reply:
+    def _refuses(self, state: MaintenanceState, exchange: ClientExchange) -> bool:
+        head = exchange.head
+        own = self._own_route(head.path)
+        return refusal(
+            state,
+            method=head.method,
+            path=head.path,
+            peer=exchange.peer,
+            admin_allow=self._admin_allow,
+            takes_uploads=None if own is None else own.route.action == "upload",
+        ) and not (own is None and self._is_question(head))
+
+    def _is_question(self, head: RequestHead) -> bool:
+        """Whether a browser asks if it may send to ``/uploads``; without a yes its page could not read our answer."""
+        return head.method == "OPTIONS" and is_resumable(head.path) and bool(self._cors.preflight(head))
+
+    async def _turn_away(self, exchange: ClientExchange, state: MaintenanceState) -> None:
+        head = exchange.head
+        exchange.route = "maintenance"
+        if must_cut(head):
+            exchange.abort()
+            return
+        if is_resumable(head.path):
+            exchange.extra_fields = (*exchange.extra_fields, *self._cors.fields(head))
+        # What belongs to a page of one's own comes with it, or the page would lose its style.
+        asset = self._answers.asset(head.path) if head.method in {"GET", "HEAD"} else None
+        await exchange.reply(asset or self._answers.answer(state, head, exchange.request_id))
+
+    def _without_core(self, exchange: ClientExchange, error: CoreDown) -> Reply:
         head = exchange.head
         static = static_api_reply(head.path, self._settings) if head.method in {"GET", "HEAD"} else None
-        return static or self._answers.answer(None, head, exchange.request_id)
+        return static or self._answers.answer(None, head, exchange.request_id, message=error.message)
 
     def _moved(self, head: RequestHead, scheme: str) -> Reply | None:
         """308 to the name and scheme that count: keeps method, path and query."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 from gateway.contract import BLOB_PREFIX, TRANSFER_PREFIX
-from gateway.errors import CoreDown, InMaintenance
+from gateway.errors import CoreDown
 from gateway.http.exchange import Peer
 from gateway.http.head import Field, RequestHead
 from gateway.http.reply import Reply, json_reply
@@ -157,9 +157,11 @@ def refusal(
     path: str,
     peer: Peer,
     admin_allow: tuple[Network, ...] = (),
+    takes_uploads: bool | None = None,
 ) -> bool:
     """Whether this request is turned away. ``path`` without query, percent-encoded or not.
 
+    ``takes_uploads`` is the word of a ``[[routes]]`` table, None where there is none: then the path tells.
     Loopback alone does not pass: who tests on the machine itself wants to see what users see.
     """
     if state is None:
@@ -176,7 +178,8 @@ def refusal(
         case "read-only":
             return method not in _SAFE
         case "uploads-off":
-            return method not in _SAFE and path.startswith(_UPLOAD_PATHS)
+            is_upload = path.startswith(_UPLOAD_PATHS) if takes_uploads is None else takes_uploads
+            return method not in _SAFE and is_upload
 
 
 def _passes(address: str, networks: tuple[Network, ...]) -> bool:
@@ -239,8 +242,13 @@ class MaintenanceAnswers:
             "{{contact_hidden}}": "" if contact else "hidden",
         }
 
-    def answer(self, state: MaintenanceState | None, head: RequestHead, request_id: str) -> Reply:
-        """The answer to one request; ``state`` None means that nobody closed the door: the core is down."""
+    def answer(
+        self, state: MaintenanceState | None, head: RequestHead, request_id: str, *, message: str = ""
+    ) -> Reply:
+        """The answer to one request; ``state`` None means that nobody closed the door: the core is down.
+
+        ``message`` then says what is.
+        """
         now = time.time()
         retry_after_s = self._retry_after(state, now)
         fields: tuple[Field, ...] = (
@@ -248,9 +256,10 @@ class MaintenanceAnswers:
             ("cache-control", "no-store"),
             ("vary", "accept"),
         )
-        message = _sentence(state)
+        message = (message if state is None else "") or _sentence(state)
         if not head.wants_html:
-            value = {"error": {"code": 503, "message": message}, "request_id": request_id}
+            line = message if state is None else _line(state, now)
+            value = {"error": {"code": 503, "message": line}, "request_id": request_id}
             return json_reply(503, value, *fields)
         body = self._render(state, message, head, request_id)
         shown = (("content-type", "text/html; charset=utf-8"), ("content-security-policy", _PAGE_POLICY))
@@ -302,6 +311,11 @@ _NEXT_SAFE: Final = (
 )
 # Repeating a form by itself would be wrong, and so would be leaving the page before it was read.
 _NEXT_UNSAFE: Final = "Nothing of what you sent was kept. Go back and send it again later."
+_OPENINGS: Final[dict[Mode, str]] = {
+    "full": "The registry is down for maintenance",
+    "read-only": "The registry is read-only during maintenance, downloads work",
+    "uploads-off": "Uploads are switched off for maintenance, downloads work",
+}
 _TITLES: Final[dict[Mode, str]] = {
     "full": "Back soon",
     "read-only": "Read-only for now",
@@ -326,13 +340,18 @@ _ASSET_TYPES: Final = {
 def _sentence(state: MaintenanceState | None) -> str:
     if state is None:
         return CoreDown.default_message
-    if state.message:
-        return state.message
-    if state.mode == "uploads-off":
-        return "Uploads are switched off for maintenance. Downloads work. Try again later."
-    if state.mode == "read-only":
-        return "The registry is read-only during maintenance. Downloads work. Try again later."
-    return InMaintenance.default_message
+    return state.message or f"{_OPENINGS[state.mode]}. Try again later."
+
+
+def _line(state: MaintenanceState, now: float) -> str:
+    """The same for programs: all that their user sees is this one line, without a page around it."""
+    said = " ".join(state.message.split())
+    said = f"{_OPENINGS[state.mode]}: {said}" if said else f"{_OPENINGS[state.mode]}."
+    said += "" if said.endswith((".", "!", "?")) else "."
+    if state.until is None or state.until <= now:
+        return said if state.message else f"{said} Try again later."
+    end = datetime.fromtimestamp(state.until, UTC)
+    return f"{said} It is expected back on {end.day} {end:%B %Y} at {end:%H:%M} UTC."
 
 
 def _iso(epoch_s: float) -> str:

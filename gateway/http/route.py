@@ -103,7 +103,7 @@ def _choose_by_prefix(path: str, method: str) -> Destination | None:
         return ToTransfer()
     if path.startswith(BLOB_PREFIX):
         return ToBlob()
-    if path == "/uploads" or path.startswith("/uploads/"):
+    if is_resumable(path):
         return ToResumable()
     if path.startswith(OPERATIONS_PREFIX):  # its methods are its own business: strangers get a 404 for all
         return ToOperations(path.removeprefix(OPERATIONS_PREFIX))
@@ -113,6 +113,11 @@ def _choose_by_prefix(path: str, method: str) -> Destination | None:
                 raise MethodNotAllowed(headers=(("allow", "GET, HEAD"),))
             return make(path.removeprefix(prefix))
     return None
+
+
+def is_resumable(path: str) -> bool:
+    """Whether it is the place of the resumable uploads, or one of them."""
+    return path == "/uploads" or path.startswith("/uploads/")
 
 
 def _is_internal(path: str) -> bool:

@@ -1,0 +1,144 @@
+"""Owns the proof of what the front door decides before any handler: who is turned away, and what they can read."""
+
+import asyncio
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from gateway.errors import CoreDown
+from gateway.front import FrontDoor, Handlers, RouteHandler
+from gateway.http.exchange import ClientExchange
+from gateway.http.head import Field
+from gateway.maintenance import MaintenanceAnswers, MaintenanceState, MaintenanceSwitch, Mode
+from gateway.settings import Settings
+from tests.support.fake_exchange import FakeExchange, make_head
+
+ORIGIN = ("origin", "https://app.example")
+FORM = [
+    {"path": "/take", "action": "upload", "upstream": "http://127.0.0.1:1", "store": "/nowhere"},
+    {"prefix": "/uploads/of-another", "upstream": "http://127.0.0.1:1"},
+]
+
+
+class Here(FakeExchange):
+    """What the front door writes down beside the answer."""
+
+    extra_fields: tuple[Field, ...] = ()
+    route = ""
+    error: Exception | None = None
+
+
+class Anybody:
+    """A handler that answers nothing; ``asked`` counts."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.asked = 0
+        self.error = error
+
+    async def handle(self, exchange: ClientExchange) -> None:
+        """Count."""
+        self.asked += 1
+        if self.error is not None:
+            raise self.error
+
+
+def visited(
+    tmp_path: Path,
+    method: str,
+    target: str,
+    *fields: Field,
+    mode: Mode | None = "full",
+    handler: Anybody | None = None,
+    **maintenance: object,
+) -> tuple[Here, int]:
+    """The exchange, and how many handlers were asked."""
+    settings = Settings.model_validate(
+        {
+            "server": {"data_dir": tmp_path, "cors_origins": ["https://app.example"]},
+            "maintenance": maintenance,
+            "routes": FORM,
+        }
+    )
+    anybody = handler or Anybody()
+    handlers: Any = dict.fromkeys(("forward", "upload", "transfer", "blob", "status", "resumable"), anybody)
+    handlers |= {"operations": anybody, "challenges": tmp_path}
+    routes = tuple(RouteHandler(route, anybody) for route in settings.routes)
+    switch = MaintenanceSwitch(tmp_path)
+    if mode is not None:
+        switch.turn_on(MaintenanceState(mode=mode, message="New disks."))
+    front = FrontDoor(
+        settings,
+        Handlers(routes=routes, **handlers),
+        switch,
+        MaintenanceAnswers(settings),
+        redirects=False,
+    )
+
+    async def main() -> Here:
+        exchange = Here(make_head(method, target, *fields))
+        await front.handle(cast("ClientExchange", exchange))
+        return exchange
+
+    return asyncio.run(main()), anybody.asked
+
+
+@pytest.mark.parametrize(
+    ("mode", "method", "path", "is_let_in"),
+    [
+        ("uploads-off", "POST", "/take", False),
+        ("uploads-off", "GET", "/take", True),
+        ("uploads-off", "POST", "/uploads/of-another", True),  # not ours to say what that is
+        ("uploads-off", "POST", "/uploads/", False),
+        ("read-only", "POST", "/take", False),
+        ("read-only", "PUT", "/uploads/of-another", False),
+        ("read-only", "GET", "/uploads/of-another", True),
+        ("full", "GET", "/uploads/of-another", False),
+    ],
+)
+def test_routes_take_no_uploads_while_uploads_are_off(
+    tmp_path: Path, mode: Mode, method: str, path: str, *, is_let_in: bool
+) -> None:
+    exchange, asked = visited(tmp_path, method, path, mode=mode)
+    assert asked == is_let_in
+    assert exchange.status == (0 if is_let_in else 503)
+
+
+def test_a_page_of_another_origin_can_read_why_its_upload_is_refused(tmp_path: Path) -> None:
+    exchange, _ = visited(tmp_path, "POST", "/uploads", ORIGIN)
+    assert exchange.status == 503
+    assert ("access-control-allow-origin", "https://app.example") in exchange.extra_fields
+    exposed = dict(exchange.extra_fields)["access-control-expose-headers"]
+    assert "Retry-After" in exposed
+    assert "X-Request-Id" in exposed
+
+
+def test_an_origin_that_is_not_listed_reads_nothing(tmp_path: Path) -> None:
+    exchange, _ = visited(tmp_path, "POST", "/uploads", ("origin", "https://evil.example"))
+    assert "access-control-allow-origin" not in dict(exchange.extra_fields)
+
+
+def test_the_question_before_a_cross_origin_upload_is_answered_during_maintenance(tmp_path: Path) -> None:
+    asks = ("access-control-request-method", "POST")
+    assert visited(tmp_path, "OPTIONS", "/uploads", ORIGIN, asks)[1] == 1
+    for path, fields in (("/uploads", (ORIGIN,)), ("/upload", (ORIGIN, asks)), ("/uploads", (asks,))):
+        assert visited(tmp_path, "OPTIONS", path, *fields)[0].status == 503
+
+
+def test_the_files_of_a_page_of_ones_own_are_served_with_it(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "503.html").write_text("<link rel=stylesheet href=/maintenance/page.css>{{message}}")
+    (own / "page.css").write_text("body{}")
+    style, _ = visited(tmp_path, "GET", "/maintenance/page.css", page=own)
+    assert (style.status, style.content) == (200, b"body{}")
+    assert visited(tmp_path, "POST", "/maintenance/page.css", page=own)[0].status == 503
+    assert visited(tmp_path, "GET", "/maintenance/503.html", page=own)[0].status == 503
+
+
+def test_an_upstream_that_is_left_alone_is_not_called_the_registry(tmp_path: Path) -> None:
+    handler = Anybody(CoreDown("The notebook server rests."))
+    exchange, _ = visited(tmp_path, "GET", "/uploads/of-another", mode=None, handler=handler)
+    assert exchange.status == 503
+    assert b"The notebook server rests." in exchange.content
+    assert exchange.fields.get("retry-after")
