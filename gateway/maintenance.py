@@ -316,6 +316,11 @@ _OPENINGS: Final[dict[Mode, str]] = {
     "read-only": "The registry is read-only during maintenance, downloads work",
     "uploads-off": "Uploads are switched off for maintenance, downloads work",
 }
+_OPENINGS: Final[dict[Mode, str]] = {
+    "full": "The registry is down for maintenance",
+    "read-only": "The registry is read-only during maintenance, downloads work",
+    "uploads-off": "Uploads are switched off for maintenance, downloads work",
+}
 _TITLES: Final[dict[Mode, str]] = {
     "full": "Back soon",
     "read-only": "Read-only for now",

@@ -4,15 +4,23 @@ import asyncio
 import dataclasses
 import logging
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from gateway.contract import UPLOAD_STATUS_PREFIX, Commit
+from gateway.contract import UPLOAD_STATUS_PREFIX
 from gateway.core_api import CommittedReference
-from gateway.errors import BlobMissing, CoreDown, CoreRefused, GatewayError, StoreError, UpstreamError
+from gateway.errors import (
+    BlobMissing,
+    CoreDown,
+    CoreRefused,
+    GatewayError,
+    StoreDown,
+    StoreError,
+    UpstreamError,
+)
 from gateway.outbox_records import Claim, Delivery, HeldRecord, OutboxFolder, Record
+from gateway.outbox_sides import CoreTeller, Health, Shelves
 from gateway.store.base import SealedBlob
 
 log = logging.getLogger(__name__)
@@ -46,48 +54,6 @@ class Refused:
 
 
 type Outcome = Committed | Pending | Refused
-
-
-class CoreTeller(Protocol):
-    """The part of ``CoreApi`` that is needed here."""
-
-    async def tell(self, commit: Commit, *, request_id: str) -> tuple[CommittedReference, ...]:
-        """Raises: CoreRefused, CoreDown, UpstreamError."""
-        ...
-
-
-class Shelves(Protocol):
-    """The part of a ``BlobStore`` that is needed here."""
-
-    def place(self, sealed: SealedBlob, *, sha256: str, key: str) -> bool:
-        """Make sealed bytes visible under a key; whether it is new."""
-        ...
-
-    def delete(self, key: str) -> None:
-        """Forget a key."""
-        ...
-
-    def discard_staged(self, staged: str) -> None:
-        """Remove what was not placed."""
-        ...
-
-
-class Health(Protocol):
-    """The part of ``CoreHealth`` that is needed here."""
-
-    @property
-    def is_up(self) -> bool:
-        """Whether the core may be told now."""
-        ...
-
-    @property
-    def down_s(self) -> float:
-        """Seconds since it went away."""
-        ...
-
-    def on_up(self, callback: Callable[[], Awaitable[object]]) -> None:
-        """Call it at each return of the core."""
-        ...
 
 
 class Outbox:
@@ -146,12 +112,16 @@ class Outbox:
         except BlobMissing:
             self._lost(held)
 
-    async def commit(self, delivery: Delivery, *, request_id: str) -> Committed | Pending:
+    async def commit(
+        self, delivery: Delivery, *, request_id: str, may_wait_for_store: bool = False
+    ) -> Committed | Pending:
         """Make sealed bytes an image. Goes on to its end even when the caller is cancelled.
 
-        Raises: CoreRefused (nothing is kept), StoreError and BlobMissing (nothing is kept).
+        ``may_wait_for_store``: a store that is away is waited for like a core. The caller must not remove the
+        staged bytes then. Without it they are removed here and the client sends them again.
+        Raises: CoreRefused, StoreError, BlobMissing (nothing is kept).
         """
-        task = asyncio.get_running_loop().create_task(self._commit(delivery, request_id))
+        task = asyncio.get_running_loop().create_task(self._commit(delivery, request_id, may_wait_for_store))
         self._commits.add(task)
         task.add_done_callback(self._over)
         return await asyncio.shield(task)
@@ -198,18 +168,20 @@ class Outbox:
         if not task.cancelled() and isinstance(exc := task.exception(), GatewayError):
             log.info("outbox: a commit failed: %s", exc)  # its caller may be gone; this also marks it as seen
 
-    async def _commit(self, delivery: Delivery, request_id: str) -> Committed | Pending:
-        held, claim = await asyncio.to_thread(self._write_and_place, delivery, request_id)
+    async def _commit(self, delivery: Delivery, request_id: str, may_wait: bool) -> Committed | Pending:
+        held, claim, is_placed = await asyncio.to_thread(
+            self._write_and_place, delivery, request_id, may_wait
+        )
         try:
-            return await self._tell_or_put_off(delivery, held, claim, request_id)
+            return await self._tell_or_put_off(delivery, held, claim, request_id, is_placed=is_placed)
         finally:
             held.release()
             claim.release()
 
     async def _tell_or_put_off(
-        self, delivery: Delivery, held: HeldRecord, claim: Claim, request_id: str
+        self, delivery: Delivery, held: HeldRecord, claim: Claim, request_id: str, *, is_placed: bool
     ) -> Committed | Pending:
-        if self._health.is_up:
+        if self._health.is_up and is_placed:
             try:
                 images = await self._core.tell(delivery.commit, request_id=request_id)
             except CoreRefused:
@@ -224,7 +196,10 @@ class Outbox:
         self._wake.set()
         return await self._await_result(delivery.ticket_id)
 
-    def _write_and_place(self, delivery: Delivery, request_id: str) -> tuple[HeldRecord, Claim]:
+    def _write_and_place(
+        self, delivery: Delivery, request_id: str, may_wait: bool
+    ) -> tuple[HeldRecord, Claim, bool]:
+        """The record, and whether its bytes are in place: a store that is away may take them later."""
         claim: Claim | None = None
         try:
             claim = self._claim(delivery)
@@ -235,14 +210,18 @@ class Outbox:
             self._discard_staged(delivery)
             raise
         new_keys: list[str] = []
+        is_placed = True
         try:
             self._place(delivery, new_keys)
-        except (StoreError, BlobMissing):
-            held.record = dataclasses.replace(held.record, new_keys=tuple(new_keys))
-            self._take_back(held, claim)
-            raise
+        except (StoreError, BlobMissing) as exc:
+            if not (may_wait and isinstance(exc, StoreDown)):
+                held.record = dataclasses.replace(held.record, new_keys=tuple(new_keys))
+                self._take_back(held, claim)
+                raise
+            log.warning("outbox: %s waits for the store: %s", held.name, exc)
+            is_placed = False
         held.record = dataclasses.replace(held.record, new_keys=tuple(new_keys))
-        return held, claim
+        return held, claim, is_placed
 
     def _claim(self, delivery: Delivery) -> Claim:
         return self._folder.claim(tuple(placement.key for placement in delivery.placements))
@@ -258,7 +237,10 @@ class Outbox:
         """The core or the store said no: nothing of it stays, except what others rely on."""
         claim.release()
         record = held.record
-        self._discard_staged(record.delivery)
+        try:
+            self._discard_staged(record.delivery)
+        except (StoreError, OSError) as exc:  # the record must go, or it would be delivered after all
+            log.warning("outbox: staged bytes of %s stay for the next sweep: %s", held.name, exc)
         for key in record.new_keys:
             try:
                 self._folder.take_back(key, since_ns=record.created_ns, delete=self._store.delete)

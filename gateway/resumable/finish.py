@@ -86,7 +86,9 @@ class Finish:
             placements=(make_placement(ticket, upload.name, received),),
         )
         try:
-            return await self._resources.outbox.commit(delivery, request_id=request_id)
+            return await self._resources.outbox.commit(
+                delivery, request_id=request_id, may_wait_for_store=True
+            )
         except CoreRefused as exc:
             return Refused(status=exc.status, message=exc.message)
         except (StoreError, BlobMissing):

@@ -128,7 +128,9 @@ class WebUpload:
                 for file in form.files:
                     await file.intake.discard()
                 raise
-            outcome = await self._resources.outbox.commit(delivery, request_id=exchange.request_id)
+            outcome = await self._resources.outbox.commit(
+                delivery, request_id=exchange.request_id, may_wait_for_store=True
+            )
         await exchange.reply(reply_to(outcome, as_html=head.wants_html))
 
     def _refuse_early(self, head: RequestHead) -> None:

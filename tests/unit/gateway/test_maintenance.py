@@ -228,7 +228,7 @@ class TestAnswers:
         assert dict(reply.fields)["retry-after"] == "30"
         assert dict(reply.fields)["cache-control"] == "no-store"
         assert json.loads(reply.body) == {
-            "error": {"code": 503, "message": "Down until 14:00"},
+            "error": {"code": 503, "message": "The registry is down for maintenance: Down until 14:00."},
             "request_id": "id1",
         }
 
@@ -264,6 +264,27 @@ class TestAnswers:
     def test_without_a_message_there_is_a_sentence(self, state: MaintenanceState | None, word: str) -> None:
         reply = MaintenanceAnswers(self.settings).answer(state, head(), "r")
         assert word in json.loads(reply.body)["error"]["message"]
+
+    def test_the_one_line_of_programs_says_what_why_and_until_when(self) -> None:
+        until = datetime(2099, 12, 1, 14, tzinfo=UTC).timestamp()
+        for state, line in (
+            (
+                MaintenanceState(message="New disks.\nSorry", until=until),
+                "The registry is down for maintenance: New disks. Sorry."
+                " It is expected back on 1 December 2099 at 14:00 UTC.",
+            ),
+            (
+                MaintenanceState(mode="uploads-off", message="Backup runs!"),
+                "Uploads are switched off for maintenance, downloads work: Backup runs!",
+            ),
+            (
+                MaintenanceState(mode="read-only", until=until),
+                "The registry is read-only during maintenance, downloads work."
+                " It is expected back on 1 December 2099 at 14:00 UTC.",
+            ),
+        ):
+            reply = MaintenanceAnswers(self.settings).answer(state, head(), "r")
+            assert json.loads(reply.body)["error"]["message"] == line
 
     def test_a_contact_that_is_a_url_is_linked_as_it_is(self) -> None:
         settings = made(registry={"contact": "https://help.example.org/?a=1&b=2"})

@@ -201,6 +201,49 @@ def test_a_store_that_fails_leaves_nothing_of_the_commit(
     assert box.core.told == []
 
 
+def test_an_upload_need_not_be_sent_again_because_the_store_is_away_for_a_moment(tmp_path: Path) -> None:
+    store = PlacingStore("s1", "s2")
+    box = Box(tmp_path, store)
+    two = Delivery(
+        ticket_id="id",
+        commit=Commit(ticket="t"),
+        placements=(*delivery(1).placements, *delivery(2).placements),
+    )
+    store.fails = [None, StoreDown(), StoreDown()]
+
+    async def story() -> None:
+        outcome = await box.outbox.commit(two, request_id="r", may_wait_for_store=True)
+        assert isinstance(outcome, Pending)
+        assert store.staged == {"s2"}
+        assert len(box.records) == 1
+        assert not box.outbox.recover(), "a sweep would take what was promised"
+
+    asyncio.run(story())
+    again = Box(tmp_path, store)
+    asyncio.run(again.outbox.flush())
+    assert again.core.told == ["t"]
+    assert len(store.keys) == 2
+    assert store.staged == set()
+    assert isinstance(again.outbox.status("id"), Committed)
+
+
+def test_staged_bytes_that_cannot_be_removed_do_not_keep_a_refused_delivery(tmp_path: Path) -> None:
+    class Stuck(PlacingStore):
+        def discard_staged(self, staged: str) -> None:
+            raise StoreDown
+
+    store = Stuck("s1")
+    box = Box(tmp_path, store)
+    store.fails = [StoreFull()]
+
+    async def story() -> None:
+        with pytest.raises(StoreFull):
+            await box.commit()
+
+    asyncio.run(story())
+    assert box.records == []
+
+
 def test_an_outbox_that_cannot_be_written_leaves_no_staged_bytes(tmp_path: Path) -> None:
     box = Box(tmp_path, PlacingStore("s1"))
     shutil.rmtree(tmp_path / "pending")
