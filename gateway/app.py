@@ -190,7 +190,7 @@ class Gateway:
         switch = MaintenanceSwitch(settings.data_dir)
         answers = MaintenanceAnswers(settings)
         for name, listener in sockets.items():
-            is_tls = name == "https"
+            is_tls = name.startswith("https")
             front = FrontDoor(
                 settings,
                 handlers,

@@ -25,6 +25,7 @@ from gateway.contract import COMMITS_PATH, load_secret
 from gateway.core_health import call_status, probe_of
 from gateway.errors import GatewayError
 from gateway.maintenance import MaintenanceSwitch, page_file
+from gateway.net.server import listener_addresses, setting_of
 from gateway.settings import Settings
 from gateway.settings_source import LoadedSettings
 from gateway.store.opening import open_store
@@ -228,10 +229,8 @@ def inspect_certificate_of(settings: Settings) -> Iterator[Finding]:
 
 def inspect_ports(settings: Settings) -> Iterator[Finding]:
     """Each listener is free, or it is us who listen there."""
-    if settings.server.http:
-        yield _inspect_port("http", settings.server.http)
-    if settings.server.https and settings.tls.mode != "off":
-        yield _inspect_port("https", settings.server.https)
+    for name, address in listener_addresses(settings).items():
+        yield _inspect_port(name, address)
 
 
 def _inspect_port(name: str, address: str) -> Finding:
@@ -253,13 +252,13 @@ def _inspect_port(name: str, address: str) -> Finding:
 def _port_remedy(name: str, code: int | None) -> str:
     match code:
         case errno.EADDRINUSE:
-            return f"stop what listens there (ss -ltnp), or set server.{name}"
+            return f"stop what listens there (ss -ltnp), or set {setting_of(name)}"
         case errno.EACCES:
             return (
                 "ports below 1024 need CAP_NET_BIND_SERVICE: use conf/systemd, or setcap on the interpreter"
             )
         case _:
-            return f"correct server.{name}"
+            return f"correct {setting_of(name)}"
 
 
 def is_ours(name: str, host: str, port: int) -> bool:
@@ -267,7 +266,7 @@ def is_ours(name: str, host: str, port: int) -> bool:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104 - compared only
     try:
         connection: http.client.HTTPConnection
-        if name == "https":
+        if name.startswith("https"):
             context = ssl.create_default_context()
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE

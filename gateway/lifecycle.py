@@ -16,7 +16,7 @@ from gateway.core_health import Probe
 from gateway.core_upgrade import control_socket
 from gateway.errors import SettingsError
 from gateway.handover import handover_action, is_successor, tell_ready
-from gateway.net.server import open_listener
+from gateway.net.server import listen_on, listener_addresses
 from gateway.settings import Settings
 from gateway.settings_source import LoadedSettings, load
 from gateway.supervise import Child, Workers, inherited_sockets
@@ -105,11 +105,7 @@ def open_listeners(settings: Settings) -> dict[str, socket.socket]:
     sockets = inherited_sockets(os.environ) or activated_sockets(os.environ)
     if sockets:
         return sockets
-    if settings.server.https and settings.tls.mode != "off":
-        sockets["https"] = open_listener(settings.server.https, setting="server.https")
-    if settings.server.http:
-        sockets["http"] = open_listener(settings.server.http, setting="server.http")
-    return sockets
+    return listen_on(listener_addresses(settings))
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

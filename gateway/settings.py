@@ -57,6 +57,8 @@ class Server(Section):
     https: Annotated[Address | None, BeforeValidator(_none_if_empty)] = Field(
         "127.0.0.1:8443", description="ADDR:PORT of the TLS listener; empty = none."
     )
+    more_http: tuple[Address, ...] = Field((), description="Further plain listeners, like http.")
+    more_https: tuple[Address, ...] = Field((), description="Further TLS listeners, like https.")
     http2: bool = Field(False, description="Offer HTTP/2 on the TLS listener; docs/http2.md says for whom.")
     workers: int = Field(1, ge=1, le=256, description="Gateway processes that share the listeners.")
     server_names: tuple[str, ...] = Field(

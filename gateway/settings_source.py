@@ -40,12 +40,6 @@ _SECRETS: Final = frozenset(
     for name in ("access_key", "secret_key", "previous_access_key", "previous_secret_key")
 )
 # Lists, written with commas or spaces in the environment.
-_LISTS: Final = frozenset(
-    (
-        "server.server_names", "server.trusted_proxies", "server.proxy_protocol", "server.admin_allow",
-        "tls.acme_names",
-    )
-)  # fmt: skip
 # Variables with our prefix that are not settings.
 _NOT_SETTINGS: Final = frozenset({"GATEWAY_CONFIG"})
 
@@ -110,6 +104,14 @@ def _section(annotation: object) -> type[BaseModel] | None:
         if isinstance(candidate, type) and issubclass(candidate, BaseModel):
             return candidate
     return None
+
+
+def _is_list(name: str) -> bool:
+    model: type[BaseModel] = Settings
+    *sections, leaf = name.split(".")
+    for section in sections:
+        model = _section(model.model_fields[section].annotation) or model
+    return get_origin(model.model_fields[leaf].annotation) is tuple
 
 
 def _default_file(env: Mapping[str, str]) -> Path | None:
@@ -182,7 +184,7 @@ def _negated(text: str) -> str:
 
 
 def _split_list(name: str, value: str) -> Any:
-    if name in _LISTS:
+    if _is_list(name):
         return [item for item in value.replace(",", " ").split() if item]
     return None if value == "" and name.startswith("server.http") else value
 

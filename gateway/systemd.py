@@ -41,13 +41,18 @@ async def keep_watchdog(environ: Mapping[str, str]) -> None:
 
 
 def activated_sockets(environ: Mapping[str, str]) -> dict[str, socket.socket]:
-    """Listening sockets of a .socket unit, by their ``FileDescriptorName`` (``http``, ``https``)."""
+    """Listening sockets of .socket units, by their ``FileDescriptorName``: ``http``, ``https``.
+
+    A unit may have several of a name: the second is ``https-2``.
+    """
     if environ.get("LISTEN_PID") != str(os.getpid()) or not environ.get("LISTEN_FDS", "").isdecimal():
         return {}
     count = int(environ["LISTEN_FDS"])
     names = environ.get("LISTEN_FDNAMES", "").split(":")
     names += ["https", "http"][len(names) if names != [""] else 0 :]
-    return {
-        name: socket.socket(fileno=_FIRST_SOCKET + index)
-        for index, name in zip(range(count), (name for name in names if name), strict=False)
-    }
+    sockets: dict[str, socket.socket] = {}
+    for index, name in zip(range(count), (name for name in names if name), strict=False):
+        number = sum(known == name or known.startswith(f"{name}-") for known in sockets) + 1
+        own = name if number == 1 else f"{name}-{number}"
+        sockets[own] = socket.socket(fileno=_FIRST_SOCKET + index)
+    return sockets

@@ -8,7 +8,7 @@ import socket
 import ssl
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from gateway.errors import Problem, SettingsError
@@ -16,7 +16,7 @@ from gateway.http.fields import Networks
 from gateway.net.alpn import connection_maker
 from gateway.net.connection import Connection, ConnectionContext
 from gateway.net.proxied import ProxiedAcceptor
-from gateway.settings import Limits
+from gateway.settings import Limits, Settings
 
 log = logging.getLogger("gateway.net")
 
@@ -28,8 +28,10 @@ LINGER_S: Final = 1.0  # kept connections are told to close with an answer, if t
 CHECK_EVERY_S: Final = 0.5  # how exact deadlines are; they are tens of seconds
 
 
-def open_listener(address: str, *, setting: str) -> socket.socket:
+def open_listener(address: str, *, setting: str, also_ipv4: bool = True) -> socket.socket:
     """A listening TCP socket on ``ADDR:PORT`` (``[ADDR]:PORT`` for IPv6).
+
+    ``also_ipv4``: ``[::]`` stands for every IPv4 address, too, as long as nobody else listens there.
 
     Raises: SettingsError that says what to do.
     """
@@ -38,6 +40,8 @@ def open_listener(address: str, *, setting: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if not also_ipv4 and family == socket.AF_INET6:
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     try:
         listener.bind((host, int(port)))
         listener.listen(BACKLOG)
@@ -51,6 +55,40 @@ def open_listener(address: str, *, setting: str) -> socket.socket:
         raise SettingsError((Problem(where=setting, what=f"cannot listen on {address}: {remedy}"),)) from exc
     listener.setblocking(False)
     return listener
+
+
+def listener_addresses(settings: Settings) -> dict[str, str]:
+    """Every listener of the settings: ``https``, ``https-2``, …, ``http``, ``http-2``, …"""
+    server = settings.server
+    kinds = {"https": (server.https, *server.more_https), "http": (server.http, *server.more_http)}
+    if settings.tls.mode == "off":
+        del kinds["https"]
+    return {
+        kind if number == 1 else f"{kind}-{number}": address
+        for kind, addresses in kinds.items()
+        for number, address in enumerate(filter(None, addresses), 1)
+    }
+
+
+def setting_of(listener: str) -> str:
+    """The setting that a listener comes from."""
+    kind, is_further, _ = listener.partition("-")
+    return f"server.more_{kind}" if is_further else f"server.{kind}"
+
+
+def listen_on(addresses: Mapping[str, str]) -> dict[str, socket.socket]:
+    """A listening socket for each, by its name. Raises: SettingsError, and then none is left open."""
+    sockets: dict[str, socket.socket] = {}
+    try:
+        for name, address in addresses.items():
+            port = address.rpartition(":")[2]
+            has_ipv4 = any(a.endswith(f":{port}") and not a.startswith("[") for a in addresses.values())
+            sockets[name] = open_listener(address, setting=setting_of(name), also_ipv4=not has_ipv4)
+    except SettingsError:
+        for opened in sockets.values():
+            opened.close()
+        raise
+    return sockets
 
 
 class Server:
