@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.contract import INTERNAL_PREFIX
 from gateway.errors import TooManyRequests, Unauthorized
+from registry_core.addresses import counted_as
 from registry_core.errors import UnknownToken
 
 # A minute's worth may come at once: a push of ten thousand parts is no attack.
@@ -94,4 +95,4 @@ def _who(scope: Scope) -> tuple[str, str]:
             token = hashlib.sha256(value).hexdigest()
         elif name == b"x-real-ip":
             address = value.decode("latin-1")
-    return token, address
+    return token, counted_as(address)

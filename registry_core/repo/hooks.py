@@ -1,11 +1,14 @@
 """Owns the queries about webhooks and their deliveries."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from sqlalchemy import Connection, delete, insert, or_, select, update
 
 from registry_core.repo.accounts import changed_rows, inserted_id
 from registry_core.repo.schema import collections, deliveries, entities, webhooks
+
+_RETIRED: Final = ""  # the events of a webhook whose collection is gone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +26,7 @@ class Due:
     """A delivery whose time has come."""
 
     id: int
+    webhook_id: int
     url: str
     secret: str
     event: str
@@ -50,7 +54,7 @@ def all_hooks(db: Connection) -> list[Webhook]:
     )
     return [
         Webhook(id=row[0], url=row[1], events=row[2], collection=f"{row[3]}/{row[4]}" if row[3] else "")
-        for row in db.execute(found)
+        for row in db.execute(found.where(webhooks.c.events != _RETIRED))
     ]
 
 
@@ -67,6 +71,21 @@ def delete_hook(db: Connection, hook_id: int) -> bool:
     return changed_rows(db.execute(delete(webhooks).where(webhooks.c.id == hook_id))) > 0
 
 
+def retire_hooks(db: Connection, collection_id: int) -> None:
+    """The collection goes; its webhooks stay until what waits for them is delivered, and hear of nothing more."""
+    db.execute(
+        update(webhooks)
+        .where(webhooks.c.collection_id == collection_id)
+        .values(collection_id=None, events=_RETIRED)
+    )
+
+
+def delete_retired_hooks(db: Connection) -> None:
+    """Those that nothing waits for any more."""
+    waited_for = select(deliveries.c.webhook_id).where(deliveries.c.due_at.is_not(None))
+    db.execute(delete(webhooks).where(webhooks.c.events == _RETIRED, webhooks.c.id.not_in(waited_for)))
+
+
 def add_delivery(db: Connection, *, webhook_id: int, event: str, body: str, now: int) -> None:
     db.execute(
         insert(deliveries).values(
@@ -80,6 +99,7 @@ def due(db: Connection, *, now: int, limit: int) -> list[Due]:
     found = (
         select(
             deliveries.c.id,
+            deliveries.c.webhook_id,
             webhooks.c.url,
             webhooks.c.secret,
             deliveries.c.event,
@@ -92,7 +112,15 @@ def due(db: Connection, *, now: int, limit: int) -> list[Due]:
         .limit(limit)
     )
     return [
-        Due(id=row[0], url=row[1], secret=row[2], event=row[3], body=row[4], attempts=row[5])
+        Due(
+            id=row[0],
+            webhook_id=row[1],
+            url=row[2],
+            secret=row[3],
+            event=row[4],
+            body=row[5],
+            attempts=row[6],
+        )
         for row in db.execute(found)
     ]
 

@@ -121,4 +121,5 @@ def forget(registry: Registry) -> int:
         removed = images.delete_unfinished(db, before=old)
         images.delete_old_uploads(db, before=old)
         hooks.delete_old_deliveries(db, before=now - _KEEP_COMMITS_S)
+        hooks.delete_retired_hooks(db)
     return removed

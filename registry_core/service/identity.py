@@ -7,6 +7,7 @@ from typing import Final
 from sqlalchemy import Connection
 
 from gateway.errors import Forbidden, TooManyRequests, Unauthorized
+from registry_core.addresses import counted_as
 from registry_core.credentials import digest, new_secret, password_matches
 from registry_core.model import Session, Token, User
 from registry_core.policy import CHALLENGE, Actor, Scope
@@ -201,4 +202,4 @@ def _note(db: Connection, key: str, now: int, *, free: int, longest_s: int) -> N
 
 
 def _keys(name: str, address: str) -> tuple[str, str]:
-    return f"user:{name}", f"address:{address[:64]}"
+    return f"user:{name}", f"address:{counted_as(address)[:64]}"

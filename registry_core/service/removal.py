@@ -10,7 +10,7 @@ from registry_core.model import Image, Place
 from registry_core.names import DEFAULT_ARCH, ImageRef
 from registry_core.policy import Actor
 from registry_core.registry import Registry
-from registry_core.repo import catalog, images, journal
+from registry_core.repo import catalog, hooks, images, journal
 from registry_core.service import events, places
 
 
@@ -110,7 +110,10 @@ def delete_collection(registry: Registry, actor: Actor | None, entity: str, coll
         for container in catalog.containers_in(db, place.collection.id):
             inside = Place(entity=place.entity, collection=place.collection, container=container)
             _drop_container(registry, db, inside, by=actor.name)
-        catalog.delete_collection(db, place.collection.id)
-        journal.add_line(
-            db, at=registry.now, actor=actor.name, action="collection.delete", what=f"{entity}/{collection}"
+        what = f"{entity}/{collection}"
+        events.note(
+            registry, db, "delete", collection_id=place.collection.id, what=what, by=actor.name, size=0
         )
+        hooks.retire_hooks(db, place.collection.id)
+        catalog.delete_collection(db, place.collection.id)
+        journal.add_line(db, at=registry.now, actor=actor.name, action="collection.delete", what=what)

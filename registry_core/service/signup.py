@@ -2,6 +2,7 @@
 
 from gateway.contract import parse_name
 from gateway.errors import Conflict, NotFound
+from registry_core.addresses import counted_as
 from registry_core.model import User
 from registry_core.names import DEFAULT_ENTITY
 from registry_core.registry import Registry
@@ -15,7 +16,7 @@ def sign_up(registry: Registry, *, name: str, password: str, email: str, address
         raise NotFound
     name = parse_name(name, "user")
     # Counted apart from failed sign-ins: a class that signs up from one address must not lock itself out.
-    counted = {"name": f"sign-up {name}", "address": f"sign-up {address}"}
+    counted = {"name": f"sign-up {name}", "address": f"sign-up {counted_as(address)}"}
     identity.check_pause(registry, **counted)
     with registry.database.read() as db:
         taken = name == DEFAULT_ENTITY or catalog.place_by_names(db, None, name).entity is not None

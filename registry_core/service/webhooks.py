@@ -111,10 +111,19 @@ def deliver_due(registry: Registry) -> int:
         attempts = one.attempts + 1
         again = None if done or attempts >= MOST_ATTEMPTS else registry.now + pause_s(attempts)
         if not done:
-            log.warning("webhook %s, attempt %d: %s", one.url, attempts, outcome)
+            log.warning(
+                "webhook %d to %s, attempt %d: %s", one.webhook_id, masked(one.url), attempts, outcome
+            )
         with registry.database.write() as db:
             hooks.note_attempt(db, one.id, attempts=attempts, outcome=outcome, due_at=again)
     return arrived
+
+
+def masked(url: str) -> str:
+    """The address without its path and query, which are the secret of many receivers, and without a password."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}" + ("/…" if parts.path.strip("/") or parts.query else "")
 
 
 def pause_s(attempts: int) -> int:
@@ -139,5 +148,5 @@ def _attempt(one: hooks.Due) -> tuple[str, bool]:
         # No redirects are followed: what is signed is for the receiver that was named.
         status, _answer = web.exchange("POST", one.url, body, headers)
     except UpstreamError as exc:
-        return exc.detail, False
+        return exc.detail.replace(one.url, masked(one.url)), False
     return f"HTTP {status}", status in _SUCCESS

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from sqlalchemy import func, select
 
 from gateway.errors import BadForm, Forbidden, NotFound
 from registry_core.policy import Actor, Scope
-from registry_core.service import webhooks
+from registry_core.repo import schema
+from registry_core.service import cleaning, removal, webhooks
 from tests.contract.conftest import OpenCore
 from tests.support.core import Core
 from tests.support.library_push import push
@@ -146,3 +148,42 @@ def test_an_address_that_cannot_be_reached_ends_no_chore(core: Core, url: str) -
     webhooks.add(core.registry, ADMIN, url=url)
     push(core, "alice/test/tool", b"content", by="alice")
     assert webhooks.deliver_due(core.registry) == 0
+
+
+def test_a_collections_own_webhook_hears_of_its_deletion_and_then_of_nothing_more(
+    core: Core, receiver: Receiver
+) -> None:
+    push(core, "alice/test/tool", b"content", by="alice")
+    webhooks.add(core.registry, ADMIN, url=receiver.url, collection="alice/test")
+    receiver.status = 500
+    removal.delete_collection(core.registry, ADMIN, "alice", "test")
+    assert webhooks.deliver_due(core.registry) == 0
+    assert webhooks.all_hooks(core.registry, ADMIN) == []
+    cleaning.forget(core.registry)  # what waits keeps its webhook
+    receiver.status, core.clock.at = 204, core.clock.at + webhooks.pause_s(1)
+    assert webhooks.deliver_due(core.registry) == 2
+    told = [json.loads(body) for _headers, body in receiver.got[-2:]]
+    assert {one["event"] for one in told} == {"delete"}
+    assert told[1]["image"] == "alice/test"
+    push(core, "alice/test/tool", b"again", by="alice")
+    assert webhooks.deliver_due(core.registry) == 0
+    cleaning.forget(core.registry)
+    with core.registry.database.read() as db:
+        assert db.execute(select(func.count()).select_from(schema.webhooks)).scalar_one() == 0
+
+
+def test_the_log_tells_no_secret_of_an_address(
+    core: Core, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver.server.server_close()
+    url = receiver.url.replace("/hook?x=1", "/services/T0/SECRETPATH?key=SECRETKEY").replace(
+        "http://", "http://user:SECRETWORD@"
+    )
+    webhooks.add(core.registry, ADMIN, url=url)
+    push(core, "alice/test/tool", b"content", by="alice")
+    webhooks.deliver_due(core.registry)
+    with core.registry.database.read() as db:
+        outcome = db.execute(select(schema.deliveries.c.outcome)).scalar_one()
+    said = caplog.text + outcome
+    assert "SECRET" not in said
+    assert f"http://127.0.0.1:{receiver.server.server_port}/…" in said
