@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import pytest
 
+from tests.support.browser import chromium, visiting
 from tests.support.library_client import ClientFailed
 from tests.support.product import Product, running_product
 from tests.support.seaweed import ACCESS_KEY, SECRET_KEY, Seaweed, running_seaweed
@@ -198,6 +199,30 @@ def test_without_multipart_a_large_image_goes_in_one_piece(one_piece: Site, tmp_
 
 @pytest.mark.parametrize("mode", ["proxied", "direct"])
 def test_a_browsers_upload_lands_in_the_bucket_and_is_pulled(
+    mode: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    site: Site = request.getfixturevalue(mode)
+    image = make_sif(tmp_path / "image.sif", size_bytes=20 * MIB)
+    password = site.product.add_user("ola")
+    with chromium() as browser, visiting(browser, site.product) as visit:
+        visit.sign_in("ola", password)
+        visit.page.goto("/upload")
+        visit.page.get_by_label("Collection").fill("ola/web")
+        visit.page.get_by_label("Container").fill("image")
+        visit.page.get_by_label("Image files").set_input_files(image)
+        visit.page.get_by_role("button", name="Upload", exact=True).click()
+        visit.page.get_by_role("link", name="ola/web/image:latest").wait_for()
+        assert visit.complaints == []
+        assert visit.strangers == []
+    assert f"blobs/ola/web/image:sha256.{sha256_of(image)}" in site.objects()
+    assert site.unfinished() == 0
+    assert site.product.blob_files() == []
+    site.product.library(site.product.token("ola")).run("pull", "ola/web/image:latest", tmp_path / "back")
+    assert sha256_of(tmp_path / "back") == sha256_of(image)
+
+
+@pytest.mark.parametrize("mode", ["proxied", "direct"])
+def test_a_form_lands_in_the_bucket_and_is_pulled(
     mode: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     site: Site = request.getfixturevalue(mode)
