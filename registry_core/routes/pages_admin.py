@@ -34,7 +34,6 @@ def show_overview(site: Site, visit: Visit) -> Page:
     _administrator(visit)
     values = {
         "overview": administration.overview(site.registry),
-        "maintenance": maintenance.current(site.registry),
     }
     return Page(template="admin.html", values=values)
 
@@ -111,7 +110,7 @@ def show_maintenance(site: Site, visit: Visit) -> Page:
 def _maintenance(site: Site, visit: Visit, *, problem: str = "", status: int = 200) -> Page:
     _administrator(visit)
     values = {
-        "maintenance": maintenance.current(site.registry),
+        "maintenance": maintenance.planned(site.registry),
         "modes": maintenance.MODES,
         "hours": _HOURS,
         "address": visit.client,
@@ -134,10 +133,12 @@ def switch_maintenance(site: Site, visit: Visit) -> Page | Redirect:
             message=visit.said("message"),
             hours=_hours(visit.said("hours")),
             allow=visit.said("allow").replace(",", " ").split(),
+            at=visit.said("at"),
         )
     except BadForm as exc:
         return _maintenance(site, visit, problem=exc.message, status=400)
-    return Redirect(path="/admin/maintenance", notice="maintenance-on")
+    is_on = maintenance.current(site.registry) is not None
+    return Redirect(path="/admin/maintenance", notice="maintenance-on" if is_on else "maintenance-planned")
 
 
 def _hours(text: str) -> float | None:

@@ -24,7 +24,7 @@ from registry_core.repo.database import again
 from registry_core.routes import pages_words
 from registry_core.routes.call import Call, read_body, respond_error
 from registry_core.routes.pages_assets import Assets, load_assets
-from registry_core.service import identity
+from registry_core.service import identity, maintenance
 
 if TYPE_CHECKING:
     from jinja2 import Environment, Template
@@ -59,6 +59,7 @@ NOTICES: Final = {
     "user-changed": "The account is changed.",
     "user-removed": "The account is deleted. Its entity and its images stay.",
     "maintenance-on": "The maintenance has begun.",
+    "maintenance-planned": "The maintenance is planned. Every page announces it until then.",
     "maintenance-off": "The maintenance is over.",
 }
 
@@ -190,6 +191,8 @@ class Templates:
             "ago": pages_words.ago,
             "short": pages_words.short,
             "brief": pages_words.brief,
+            "moment": pages_words.moment,
+            "field_time": pages_words.field_time,
         }
         templates.globals |= {
             "asset": self._assets.url,
@@ -248,6 +251,7 @@ class Site:
             "query": visit.query,
             "notice": NOTICES.get(visit.query.get("done", ""), ""),
             "now": registry.now,
+            "announced": maintenance.planned(registry),
             "problem": "",
             "uploader": False,
             **page.values,

@@ -42,6 +42,16 @@ def exact(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
+def moment(at: float) -> Markup:
+    """An exact time that scripts can read, too."""
+    return Markup('<time datetime="{}">{}</time>').format(iso(at), exact(at))
+
+
+def field_time(at: float) -> str:
+    """A time as ``<input type="datetime-local">`` has it; ours are UTC."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M")
+
+
 def span(seconds: float) -> str:
     """How long, in its largest unit."""
     for unit_s, unit in _SPANS:

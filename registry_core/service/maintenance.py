@@ -23,28 +23,47 @@ STATE_FILE: Final = "maintenance.json"
 FLAG_FILE: Final = "maintenance.flag"
 MODES: Final = ("full", "read-only", "uploads-off")
 _MOST_MESSAGE: Final = 2000
+_TYPING_S: Final = 300  # who typed the present time and then read the form again means now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Maintenance:
-    """An open maintenance; times in epoch seconds."""
+    """A maintenance; times in epoch seconds. ``at`` is when it begins, 0 = it has."""
 
     mode: str = "full"
     message: str = ""
     until: float | None = None
     allow: tuple[str, ...] = ()
     since: float = 0.0
+    at: float = 0.0
+
+    def is_on(self, now: float) -> bool:
+        """Whether it has begun."""
+        return self.at <= now
 
 
 def current(registry: Registry) -> Maintenance | None:
     """The maintenance that is on now, whoever began it."""
+    known = planned(registry)
+    return known if known is not None and known.is_on(registry.clock()) else None
+
+
+def planned(registry: Registry) -> Maintenance | None:
+    """The same, also when its time has not come yet."""
     folder = registry.settings.data_dir
     try:
         return _parse((folder / STATE_FILE).read_bytes())
     except FileNotFoundError:
-        return Maintenance() if (folder / FLAG_FILE).exists() else None
+        pass
     except OSError:
         return Maintenance()
+    try:
+        said = (folder / FLAG_FILE).read_text(errors="replace").strip()
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return Maintenance()
+    return Maintenance(message=said[:_MOST_MESSAGE])
 
 
 def _parse(content: bytes) -> Maintenance:
@@ -58,6 +77,7 @@ def _parse(content: bytes) -> Maintenance:
             until=_epoch(until) if until is not None else None,
             allow=tuple(str(network) for network in value.get("allow", ())),
             since=float(value.get("since", 0.0)),
+            at=float(value.get("at", 0.0)),
         )
     except (ValueError, TypeError, AttributeError):
         return Maintenance()
@@ -81,8 +101,12 @@ def turn_on(
     message: str,
     hours: float | None,
     allow: Sequence[str],
+    at: str = "",
 ) -> None:
-    """Begin a maintenance, or change the one that runs. Raises: Unauthorized, Forbidden, BadForm, StoreError."""
+    """Begin a maintenance, plan it, or change the one that is known.
+
+    ``at`` is ISO 8601, without an offset in UTC; "" = now. Raises: Unauthorized, Forbidden, BadForm, StoreError.
+    """
     actor = policy.require_administrator(actor)
     if mode not in MODES:
         raise BadForm("The mode of a maintenance is full, read-only or uploads-off.")
@@ -90,11 +114,13 @@ def turn_on(
         networks = [str(ipaddress.ip_network(one, strict=False)) for one in allow]
     except ValueError as exc:
         raise BadForm(f"Addresses that pass are written like 192.0.2.7 or 192.0.2.0/24: {exc}.") from exc
+    begin = _begin(registry, at)
     running = current(registry)
     value = {
         "mode": mode,
         "message": message[:_MOST_MESSAGE],
-        "until": None if hours is None else registry.now + hours * 3600,
+        "at": begin,
+        "until": None if hours is None else (begin or registry.now) + hours * 3600,
         "allow": networks,
         "since": running.since if running else registry.clock(),
     }
@@ -102,7 +128,21 @@ def turn_on(
         _write(registry.settings.data_dir / STATE_FILE, json.dumps(value, indent=1))
     except OSError as exc:
         raise StoreError("The switch cannot be written to the data folder.", detail=str(exc)) from exc
-    _note(registry, actor, "maintenance.on", mode)
+    _note(registry, actor, "maintenance.plan" if begin else "maintenance.on", mode)
+
+
+def _begin(registry: Registry, text: str) -> float:
+    """The planned beginning, 0 = now. Raises: BadForm."""
+    if not text:
+        return 0.0
+    try:
+        moment = datetime.fromisoformat(text)
+        at = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError) as exc:
+        raise BadForm("The beginning is a date and a time, like 2026-12-01T14:00 (UTC).") from exc
+    if at < registry.now - _TYPING_S:
+        raise BadForm("The beginning lies in the past. Times here are UTC.")
+    return at if at > registry.now else 0.0
 
 
 def turn_off(registry: Registry, actor: Actor | None) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -263,3 +264,24 @@ def test_the_switch_closes_the_registry_and_the_page_comes_back(
     assert shared.get("/collections")[0] == 503
     shared.run("gateway", "maintenance", "off")
     expect(page.locator("body")).to_contain_text("The registry is open", timeout=30_000)
+
+
+def test_a_planned_maintenance_is_announced_before_it_begins(page: Page, shared: Product, ann: Ann) -> None:
+    begin = (datetime.now(UTC) + timedelta(hours=2)).replace(second=0, microsecond=0)
+    page.goto(f"{shared.base}/admin/maintenance")
+    page.check("input[value=full]")
+    page.fill("#message", "Moving to faster disks.")
+    page.fill("#at", f"{begin:%Y-%m-%dT%H:%M}")
+    page.select_option("#hours", "1")
+    page.click("button:has-text('Begin the maintenance')")
+    expect(page.get_by_role("status")).to_contain_text("The maintenance is planned")
+    for path in ("/", "/collections", "/upload"):
+        page.goto(f"{shared.base}{path}")
+        banner = page.get_by_role("complementary", name="Maintenance")
+        expect(banner).to_contain_text(f"Maintenance from {begin:%Y-%m-%d %H:%M} UTC to")
+        expect(banner).to_contain_text("Moving to faster disks.")
+    assert shared.get("/collections")[0] == 200
+    assert "planned: full" in shared.run("gateway", "maintenance", "status").stdout
+    shared.run("gateway", "maintenance", "off")
+    page.reload()
+    expect(page.get_by_role("complementary", name="Maintenance")).to_have_count(0)

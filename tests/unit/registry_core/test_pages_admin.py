@@ -1,6 +1,7 @@
 """Owns what must hold of the administrator's pages: only for administrators, and true."""
 
 import re
+from datetime import UTC, datetime
 from typing import Final
 
 import pytest
@@ -150,8 +151,46 @@ def test_the_page_reads_the_maintenance_that_the_command_began(core: Core) -> No
         assert "It is on" in root.get("/admin/maintenance").text
 
 
+def test_a_planned_maintenance_is_announced_on_every_page_and_begins_by_itself(core: Core) -> None:
+    root = add_person(core, "root", admin=True)
+    switch = MaintenanceSwitch(core.registry.settings.data_dir)
+    begin = datetime.fromtimestamp(core.registry.now + 7200, UTC)
+    shown = root.submit(
+        "/admin/maintenance", do="on", mode="full", message="New <disks>.", hours="2",
+        at=begin.strftime("%Y-%m-%dT%H:%M"),
+    )  # fmt: skip
+    assert "It is planned" in shown.text
+    state = switch.planned()
+    assert state is not None
+    assert (state.at, state.until) == (begin.timestamp() // 60 * 60, begin.timestamp() // 60 * 60 + 7200)
+    page = Visitor(core).get("/collections")
+    assert f"Maintenance from {begin:%Y-%m-%d %H:%M} UTC to" in page.text
+    assert "New &lt;disks&gt;." in page.html
+    assert "will not be available then" in page.text
+    core.clock.at += 7200
+    assert "other visitors see the maintenance page" in root.get("/").text
+    root.submit("/admin/maintenance", do="off")
+    assert "Maintenance" not in Visitor(core).get("/collections").text
+    assert "Maintenance" not in Visitor(core).get("/login").text
+
+
+def test_what_is_closed_in_part_is_said_on_the_pages_that_are_open(core: Core) -> None:
+    folder = core.registry.settings.data_dir
+    for mode, said in (("read-only", "be uploaded or changed."), ("uploads-off", "be uploaded.")):
+        (folder / "maintenance.json").write_text(f'{{"mode": "{mode}", "message": "Moving."}}')
+        shown = " ".join(Visitor(core).get("/collections").text.split())
+        assert f"Maintenance: Moving. Pulling goes on; nothing can {said}" in shown
+
+
 @pytest.mark.parametrize(
-    "fields", [{"mode": "half"}, {"mode": "full", "hours": "3"}, {"mode": "full", "allow": "here"}]
+    "fields",
+    [
+        {"mode": "half"},
+        {"mode": "full", "hours": "3"},
+        {"mode": "full", "allow": "here"},
+        {"mode": "full", "at": "soon"},
+        {"mode": "full", "at": "2001-01-01T00:00"},
+    ],
 )
 def test_a_maintenance_that_cannot_be_is_refused_with_a_sentence(core: Core, fields: dict[str, str]) -> None:
     root = add_person(core, "root", admin=True)
