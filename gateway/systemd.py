@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 _FIRST_SOCKET: Final = 3
+_PATIENCE_S: Final = 1.0  # a supervisor that does not read its words must not hold the event loop
 
 
 def notify(message: str, environ: Mapping[str, str]) -> None:
@@ -17,6 +18,7 @@ def notify(message: str, environ: Mapping[str, str]) -> None:
     if address.startswith("@"):
         address = "\0" + address[1:]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+        sock.settimeout(_PATIENCE_S)
         try:
             sock.sendto(message.encode(), address)
         except OSError:

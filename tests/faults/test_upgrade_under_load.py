@@ -180,6 +180,7 @@ def test_nobody_notices_an_upgrade(load: Load) -> None:
             load.read_only,
             load.core_upgrade,
             load.upgrade,
+            load.until_one_more,  # what the old process had is over: the kill meets uploads of the new one
             load.new_certificate,
             load.kill_worker,
             load.core_restart,
