@@ -53,7 +53,6 @@ from gateway.outbox import Outbox
 from gateway.resumable.handler import ResumableUpload
 from gateway.resumable.resource import UploadRecords
 from gateway.settings import Settings
-from gateway.settings_routes import Route
 from gateway.settings_source import LoadedSettings
 from gateway.store.opening import open_store, renew_keys
 from gateway.supervise import Child, Workers, core_program, worker_number
@@ -64,7 +63,7 @@ from gateway.upload.handler import UploadResources, WebUpload
 from gateway.upload.parts import PartJournal, PartsIntake
 from gateway.upload.progress import ProgressBoard
 from gateway.upload.route_handler import RouteUpload
-from gateway.upload.route_store import RouteStore
+from gateway.upload.route_stores import open_route_store, renew_route_keys
 from gateway.upload.status import UploadStatus
 from gateway.upload.transfer import Transfer
 
@@ -129,7 +128,10 @@ class Gateway:
         self._trusted = Networks(settings.server.trusted_proxies)
         self._admin = Networks(settings.server.admin_allow)
         self.backends: list[RouteBackend] = []
-        self.route_stores: list[tuple[Route, RouteStore]] = []
+        # Not with the handlers: the sweep at the start, and the holder of several workers, come before any.
+        self.route_stores = [
+            (r, open_route_store(r, settings)) for r in settings.routes if r.action == "upload"
+        ]
         self.contexts: list[ConnectionContext] = []
         self.servers: list[Server] = []
         self.trace = TraceFeed(settings.data_dir / "run", self.contexts, self._hops)
@@ -168,11 +170,12 @@ class Gateway:
         for backend in self.backends:
             for pool in backend.pools:
                 yield PoolHop(f"route {backend.place}", pool)
-        if isinstance(self.store, OnS3Wire):
-            yield S3Hop(self.store.wire, self.settings)
+        for store in (self.store, *(store for _, store in self.route_stores)):
+            if isinstance(store, OnS3Wire):
+                yield S3Hop(store.wire, self.settings)
 
     def _route_handlers(self, resources: UploadResources) -> Iterator[RouteHandler]:
-        settings = self.settings
+        settings, stores = self.settings, iter(self.route_stores)
         for route in settings.routes:
             backend = RouteBackend(route, limits=settings.limits, core=settings.core, circuits=self.circuits)
             self.backends.append(backend)
@@ -180,8 +183,8 @@ class Gateway:
                 yield RouteHandler(route, backend)
                 continue
             key = load_secret(route.sign_key_file or settings.data_dir / "secrets" / "routes.key")
-            upload = RouteUpload(route, resources, backend, key)
-            self.route_stores.append((route, upload.store))
+            store = next(stores)[1]
+            upload = RouteUpload(route, resources, backend, store, sign_key=key)
             yield RouteHandler(route, upload, backend.upstream)
 
     async def listen(self, sockets: Mapping[str, socket.socket]) -> None:
@@ -283,6 +286,7 @@ class Gateway:
         """Take up a new certificate, and the keys of S3 that ``fresh`` settings name (SIGHUP)."""
         if fresh is not None:
             renew_keys(self.store, fresh)
+            renew_route_keys(self.route_stores, fresh)
         if self.tls is not None and (problem := self.tls.reload()):
             log.error("the certificate stays as it is: %s", problem)
 

@@ -134,6 +134,10 @@ class Route(BaseModel):
     tame_arrays: bool = Field(False, description="Drop a '[]' at the end of a file's field name.")
 
     store: Path | None = Field(None, description="Folder of the files; the backend must be able to read it.")
+    store_s3: str = Field(
+        "",
+        description="Instead of store: BUCKET or BUCKET/PREFIX at the server and with the keys of [storage.s3].",
+    )
     store_levels: tuple[int, ...] = Field(
         (),
         description="Hashed sub-folders: how many characters, counted from the end of the name, each takes.",
@@ -194,6 +198,17 @@ class Route(BaseModel):
             raise ValueError(f"'{value}' must be a path, or http://HOST:PORT/path")
         return value
 
+    @field_validator("store_s3")
+    @classmethod
+    def _is_bucket(cls, value: str) -> str:
+        if value and not re.fullmatch(
+            r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)*", value
+        ):
+            raise ValueError(
+                f"'{value}' must read BUCKET or BUCKET/PREFIX, without s3:// and without / at the end"
+            )
+        return value
+
     @field_validator("pass_fields")
     @classmethod
     def _are_patterns(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -248,8 +263,10 @@ class Route(BaseModel):
             raise ValueError("a route needs either path or prefix")
         if not self.upstream:
             raise ValueError(f"the route {self.place} needs an upstream")
-        if self.action == "upload" and self.store is None:
-            raise ValueError(f"the upload route {self.place} needs a store: the folder for its files")
+        if self.action == "upload" and (self.store is None) == (not self.store_s3):
+            raise ValueError(
+                f"the upload route {self.place} needs a store, the folder for its files, or else store_s3"
+            )
         if self.action == "forward":
             self._refuse_upload_settings()
         self._refuse_forgeable_paths()

@@ -17,7 +17,8 @@ _DISCARD_S: Final = 10.0
 class S3Writer:
     """One file on its way in. What fits in one part is sent in one request when it is sealed.
 
-    ``remove`` takes away what S3 has of an upload that was not placed, and its record.
+    ``remove`` takes away what S3 has of an upload that was not placed, and its record. ``folder`` is what the object's
+    key begins with.
     """
 
     def __init__(
@@ -27,12 +28,13 @@ class S3Writer:
         *,
         size_hint: int | None,
         remove: Callable[[str], None],
+        folder: str = OBJECTS,
     ) -> None:
         self._multiparts = multiparts
         self._record = record
         self._remove = remove
         self._staged = staged = record.staged
-        self._key = OBJECTS + staged
+        self._key = folder + staged
         self._size_hint = size_hint
         self._upload_id = ""
         self._sender = PartSender(multiparts, self._key, upload_id=self._start, place=self._place)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import parse_qs
 
 from gateway.contract import (
@@ -43,6 +43,14 @@ DEFAULT_TAG: Final = "latest"
 ROOM_CHECK_BYTES: Final = 1024 * 1024  # smaller uploads find out while they are written
 
 
+class Roomy(Protocol):
+    """Where files go."""
+
+    def free_bytes(self) -> int | None:
+        """Room for new files, None = not known."""
+        ...
+
+
 @dataclass(slots=True)
 class UploadResources:
     """What uploads share within one process."""
@@ -69,10 +77,11 @@ class UploadResources:
             self.active -= 1
             self.board.remove(exchange)
 
-    async def require_room(self, declared: int | None) -> None:
+    async def require_room(self, declared: int | None, store: "Roomy | None" = None) -> None:
         """Refuse what cannot fit before its first byte. Raises: StoreFull, StoreDown."""
         if declared and declared >= ROOM_CHECK_BYTES:
-            free = await asyncio.get_running_loop().run_in_executor(self.workers, self.store.free_bytes)
+            ask = (store or self.store).free_bytes
+            free = await asyncio.get_running_loop().run_in_executor(self.workers, ask)
             if free is not None and declared > free:
                 raise StoreFull(detail=f"{declared} bytes announced, {free} bytes free")
 

@@ -22,7 +22,8 @@ from gateway.upload.handler import UploadResources, size_hint
 from gateway.upload.intake import Intake
 from gateway.upload.plan import StoredFile, make_plan, must_remove, request_values
 from gateway.upload.rewritten import RewrittenForm, sign_form
-from gateway.upload.route_store import RouteStore, new_name
+from gateway.upload.route_store import new_name
+from gateway.upload.route_stores import RouteFiles
 
 
 class Backend(Protocol):
@@ -62,20 +63,21 @@ class RouteForm:
 class RouteUpload:
     """One ``[[routes]]`` table with ``action = "upload"``."""
 
-    def __init__(self, route: Route, resources: UploadResources, backend: Backend, sign_key: bytes) -> None:
-        assert route.store is not None  # noqa: S101 - the settings demand it of upload routes
+    def __init__(
+        self,
+        route: Route,
+        resources: UploadResources,
+        backend: Backend,
+        store: RouteFiles,
+        *,
+        sign_key: bytes,
+    ) -> None:
         self._route = route
         self._resources = resources
         self._backend = backend
         self._sign_key = sign_key
         self._plan = make_plan(route)
-        self.store = RouteStore(
-            route.store,
-            levels=route.store_levels,
-            access=route.store_access,
-            reserve_bytes=route.reserve_bytes,
-            fsync=route.fsync,
-        )
+        self._store = store
 
     async def handle(self, exchange: ClientExchange) -> None:
         """Raises: what a client, the store or the backend can do wrong."""
@@ -88,6 +90,7 @@ class RouteUpload:
         with self._resources.admit(exchange):
             if self._route.auth_url:
                 await self._backend.ask(exchange)
+            await self._resources.require_room(head.content_length, self._store)
             form = RouteForm()
             status: int | None = None
             try:
@@ -157,7 +160,7 @@ class RouteUpload:
     def _begin_file(self, exchange: ClientExchange, form: RouteForm, part: PartBegin, block: Block) -> None:
         name = new_name()
         intake = Intake(
-            self.store,
+            self._store,
             self._resources.workers,
             staged=name,
             size_hint=size_hint(exchange, block),
@@ -178,7 +181,7 @@ class RouteUpload:
         for entry in form.order:
             if isinstance(entry, int):
                 received = await form.files[entry].seal()
-                path = str(self.store.path_of(form.names[entry]))
+                path = str(self._store.path_of(form.names[entry]))
                 stored = StoredFile(path=path, size=received.size, digests=received.digests)
                 rewritten.add_file(form.parts[entry], stored)
             else:

@@ -43,6 +43,7 @@ class RouteStore:
         # Whoever may read the files must reach them; whoever may write them may also move them away.
         self._folder_mode: Final = 0o700 | (access & 0o044) >> 2 | (access & 0o022) | (access & 0o022) >> 1
         self._fsync = fsync
+        self._reserve_bytes = reserve_bytes
         self._staging = Staging(self._folder / INCOMING, reserve_bytes=reserve_bytes, fsync=fsync)
 
     @property
@@ -72,6 +73,14 @@ class RouteStore:
             folder = f"{folder}/{name[end - level : end]}"
             end -= level
         return folder
+
+    def free_bytes(self) -> int | None:
+        """Room for new files, beyond the reserve."""
+        for folder in (self._folder, *self._folder.parents):
+            with suppress(OSError):
+                room = os.statvfs(folder)
+                return max(0, room.f_bavail * room.f_frsize - self._reserve_bytes)
+        return None
 
     def publish(self, name: str) -> str:
         """Move a sealed file to where the backend finds it. Raises: StoreFull, StoreDown."""

@@ -4,98 +4,36 @@ Each of the module's ten measured defects has its test here, the other way round
 """
 
 import hashlib
-import http.client
 import json
 import re
-import socket
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.flask_backend import FlaskBackend, running_backend
 from tests.support.forms import form, part
-from tests.support.product import Product, free_port, running_product
+from tests.support.route_site import DOWN, FILE, GOOD, TYPE, Site, running_site, until
 
 DOCS = Path(__file__).parents[2] / "docs" / "upload-routes.md"
-TYPE = {"Content-Type": "multipart/form-data; boundary=b"}
-FILE = 'name="file1"; filename="a.sif"\r\nContent-Type: application/octet-stream'
-GOOD = form(part('name="collection"', b"1"), part(FILE, b"hello"), part('name="secret"', b"x"))
-
-ROUTES = """
-[tls]
-redirect = false
-"""
-ROUTE = """
-[[routes]]
-path = "/{name}"
-action = "upload"
-upstream = "http://127.0.0.1:{port}"
-pass_to = "/done"
-store = "{store}"
-store_levels = [1, 2]
-file_fields = ["name", "content_type", "path", "md5", "size"]
-pass_fields = ["^collection$", "path"]
-cleanup = ["400-599"]
-{more}
-"""
 VARIANTS = {
     "plain": "",
     "keep": "",
+    DOWN: "",
     "small": "max_file_bytes = 5\nmax_total_bytes = 1000\nmax_files = 2",
     "full": "reserve_bytes = 1000000000000000",
     "asked": 'auth_url = "/allow"',
 }
 
 
-class Site:
-    """The gateway with its routes, the application behind it, and the folder between them."""
-
-    def __init__(self, product: Product, backend: FlaskBackend, store: Path) -> None:
-        self.product = product
-        self.backend = backend
-        self.store = store
-
-    def stored(self) -> list[Path]:
-        """Every file in the store, finished or not."""
-        return [path for path in self.store.rglob("*") if path.is_file()]
-
-    def send(
-        self, name: str, body: Any, headers: dict[str, str] | None = None, *, method: str = "POST"
-    ) -> tuple[int, bytes]:
-        """One request; status and body of the answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.product.http_port, timeout=20)
-        try:
-            connection.request(
-                method, f"/{name}", body, headers or TYPE, encode_chunked=not isinstance(body, bytes)
-            )
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-        finally:
-            connection.close()
-
-    def connect(self) -> socket.socket:
-        """A raw connection."""
-        return socket.create_connection(("127.0.0.1", self.product.http_port), timeout=20)
-
-
 @pytest.fixture(scope="module")
 def running() -> Iterator[Site]:
-    with tempfile.TemporaryDirectory(prefix="gw-") as name:
-        folder = Path(name)
-        with running_backend(folder / "kept") as backend:
-            common = {"port": backend.port, "store": folder / "store"}
-            text = ROUTES + "".join(
-                ROUTE.format(name=name, more=more, **common) for name, more in VARIANTS.items()
-            )
-            text += ROUTE.format(name="down", more="", port=free_port(), store=folder / "store")
-            text += f'\n[[routes]]\nprefix = "/app"\nupstream = "http://127.0.0.1:{backend.port}"\n'
-            (folder / "gateway.toml").write_text(text)
-            with running_product(folder, flags=("--config", str(folder / "gateway.toml"))) as product:
-                yield Site(product, backend, folder / "store")
+    with (
+        tempfile.TemporaryDirectory(prefix="gw-") as name,
+        running_site(Path(name), VARIANTS) as site,
+    ):
+        yield site
 
 
 @pytest.fixture
@@ -150,14 +88,14 @@ def test_the_backends_status_decides_over_the_file(site: Site, status: int, stay
     site.backend.answer = lambda: ("", status)
     assert site.send("keep", GOOD)[0] == status
     if not stays:
-        _until(lambda: not site.stored())  # the client need not wait for that
+        until(lambda: not site.stored())  # the client need not wait for that
     assert [path.read_bytes() for path in site.stored()] == [b"hello"] * stays
     for path in site.stored():
         path.unlink()
 
 
 def test_a_backend_that_is_down_gets_nothing_and_no_file_stays(site: Site) -> None:
-    status, _ = site.send("down", GOOD)
+    status, _ = site.send(DOWN, GOOD)
     assert status in {502, 503}
 
 
@@ -226,7 +164,7 @@ def test_defect_2_refused_forms_leak_neither_descriptors_nor_files(site: Site) -
     before = len(list(descriptors.iterdir()))
     for body in (b"", b"x", part(FILE, b"hello") + b"--b\r\nbad\r\n\r\n", b"y" * 70_000) * 5:
         assert site.send("plain", body)[0] == 400
-    _until(lambda: len(list(descriptors.iterdir())) <= before + 2)
+    until(lambda: len(list(descriptors.iterdir())) <= before + 2)
 
 
 def test_defects_3_and_6_segments_and_session_ids_mean_nothing_on_a_route(site: Site) -> None:
@@ -271,15 +209,15 @@ def test_defect_9_no_hash_folder_has_to_exist(site: Site) -> None:
     status, body = site.send("plain", GOOD)
     assert status == 200
     path = Path(json.loads(body)["file1.path"][0])
-    assert path.relative_to(site.store).parts == (path.name[-1], path.name[-3:-1], path.name)
+    assert path.relative_to(site.store / "plain").parts == (path.name[-1], path.name[-3:-1], path.name)
 
 
 def test_a_client_that_goes_away_in_a_file_leaves_nothing(site: Site) -> None:
     with site.connect() as client:
         head = b"POST /plain HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
         client.sendall(head + b"Content-Length: 999999\r\n\r\n" + part(FILE, b"hello" * 100_000)[:-2])
-        _until(lambda: bool(site.stored()))
-    _until(lambda: not site.stored())
+        until(lambda: bool(site.stored()))
+    until(lambda: not site.stored())
     assert site.backend.forms() == []
 
 
@@ -288,23 +226,16 @@ def test_a_client_that_goes_away_while_the_backend_works_changes_nothing(site: S
 
     def slow() -> tuple[str, int]:
         waiting.append(1)
-        _until(lambda: len(waiting) > 1)
+        until(lambda: len(waiting) > 1)
         return "", 200
 
     site.backend.answer = slow
     with site.connect() as client:
         head = b"POST /keep HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
         client.sendall(head + b"Content-Length: %d\r\n\r\n" % len(GOOD) + GOOD)
-        _until(lambda: bool(waiting))
+        until(lambda: bool(waiting))
     waiting.append(2)
     assert site.send("app/x", b"", method="GET")[0] == 200
     (path,) = site.stored()
     assert path.read_bytes() == b"hello"
     path.unlink()
-
-
-def _until(holds: Any) -> None:
-    deadline = time.monotonic() + 15
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

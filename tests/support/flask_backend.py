@@ -45,14 +45,15 @@ class FlaskBackend:
     def allow(self) -> flask.typing.ResponseReturnValue:
         """The question of ``auth_url``."""
         self._hear()
-        if flask.request.headers.get("Authorization") == "Bearer good":
-            return "", 204
+        given = flask.request.headers.get("Authorization")
+        if given in {"Bearer good", "Bearer known"}:
+            return "", 204 if given == "Bearer good" else 403
         return "", 401, {"WWW-Authenticate": 'Bearer realm="app"'}
 
     def show(self) -> flask.typing.ResponseReturnValue:
         """Any other request."""
         self._hear()
-        return "shown"
+        return self.answer() if self.answer is not None else "shown"
 
     def _hear(self) -> None:
         request = flask.request
@@ -74,18 +75,18 @@ class FlaskBackend:
 
 
 @contextmanager
-def running_backend(kept: Path) -> Iterator[FlaskBackend]:
-    """The application for the length of a test."""
+def running_backend(kept: Path, *, unix: Path | None = None) -> Iterator[FlaskBackend]:
+    """The application for the length of a test, on a port or on a unix socket."""
     backend = FlaskBackend(kept=kept)
     kept.mkdir(parents=True, exist_ok=True)
     app = flask.Flask("written-for-the-module")
     app.add_url_rule("/done", view_func=backend.take, methods=["POST"])
     app.add_url_rule("/allow", view_func=backend.allow, methods=["GET"])
     app.add_url_rule(
-        "/app/<path:_rest>", view_func=lambda _rest: backend.show(), endpoint="show", methods=["GET"]
+        "/app/<path:_rest>", view_func=lambda _rest: backend.show(), endpoint="show", methods=["GET", "POST"]
     )
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    backend.port = server.server_port
+    server = make_server(f"unix://{unix}" if unix else "127.0.0.1", 0, app, threaded=True)
+    backend.port = 0 if unix else server.server_port
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:

@@ -196,6 +196,10 @@ def _documented_verifier() -> Any:
         ({"header": ""}, False),
         ({"header": "v1 x y"}, False),
         ({"header": "v2 1700000000 00"}, False),
+        ({"header": "v1 1700000000 \xe9"}, False),  # what WSGI makes of a byte: neither accepted nor a crash
+        ({"header": f"v1 {'9' * 5000} 00"}, False),
+        ({"header": f"v1 {'9' * 400} 00"}, False),
+        ({"header": "v1 1700000000\x00 00"}, False),
     ],
 )
 def test_the_documented_verifier_accepts_ours_and_nothing_else(

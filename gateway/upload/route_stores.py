@@ -1,0 +1,70 @@
+"""Owns the choice of where an upload route's files go: a folder, or a bucket."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+from gateway.settings import Settings
+from gateway.settings_routes import Route
+from gateway.store.base import BlobWriter
+from gateway.upload.route_store import RouteStore
+
+
+class RouteFiles(Protocol):
+    """Files of one route, which a backend takes over. Blocking, for worker threads; one writer belongs to one."""
+
+    @property
+    def waits_for_disk(self) -> bool:
+        """Whether sealing a small file waits for more than the kernel's memory."""
+        ...
+
+    def create(self, staged: str, *, size_hint: int | None) -> BlobWriter:
+        """Begin a file, which is where ``path_of`` says once it is sealed. Raises: StoreFull, StoreDown."""
+        ...
+
+    def path_of(self, name: str) -> Path | str:
+        """What the backend is told as ``$upload_tmp_path``."""
+        ...
+
+    def free_bytes(self) -> int | None:
+        """Room for new files, None = not known."""
+        ...
+
+    def sweep(self, *, older_than_s: float) -> int:
+        """Remove what dead processes left behind, and whole files older than this (0 = none); returns how many.
+
+        Raises: StoreDown.
+        """
+        ...
+
+
+def renew_route_keys(stores: Iterable[tuple[Route, RouteFiles]], settings: Settings) -> None:
+    """Let the stores in S3 go on with the keys of newly read settings. Whatever runs goes on."""
+    for route, store in stores:
+        if route.store_s3:
+            from gateway.upload.route_s3 import S3RouteStore  # noqa: PLC0415 - see below
+
+            if isinstance(store, S3RouteStore):
+                store.take_keys(settings.storage.s3)
+
+
+def open_route_store(route: Route, settings: Settings) -> RouteFiles:
+    """The store of an upload route. Nothing is made or dialled yet."""
+    if route.store_s3:
+        # Not with the module: a folder has no use for an HTTP client.
+        from gateway.upload.route_s3 import open_s3_route_store  # noqa: PLC0415
+
+        return open_s3_route_store(
+            route.store_s3,
+            settings.storage.s3,
+            spool=settings.data_dir / "s3-routes",
+            buffer_bytes=settings.limits.buffer_bytes // 2,
+        )
+    assert route.store is not None  # noqa: S101 - the settings demand one of the two
+    return RouteStore(
+        route.store,
+        levels=route.store_levels,
+        access=route.store_access,
+        reserve_bytes=route.reserve_bytes,
+        fsync=route.fsync,
+    )
