@@ -13,6 +13,7 @@ from gateway.outbox_records import OutboxFolder
 from gateway.settings import Settings
 from gateway.store.base import StagedUpload
 from gateway.store.opening import open_store
+from gateway.upload.route_stores import open_route_store
 
 
 @click.group()
@@ -50,6 +51,9 @@ def sweep(config: Path | None, data_dir: Path | None, older_than: float) -> None
     settings: Settings = load_settings(config, {"server.data_dir": data_dir}).settings
     try:
         count = open_store(settings).sweep(parts_older_than_s=older_than * 3600)
+        for route in settings.routes:
+            if route.action == "upload":
+                count += open_route_store(route, settings).sweep(older_than_s=route.keep_hours * 3600)
     except GatewayError as exc:
         click.echo(f"gateway: {exc}", err=True)
         sys.exit(1)
