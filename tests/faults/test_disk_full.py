@@ -1,6 +1,5 @@
 """Owns what happens when the disk is full: said before the bytes where it can be known, and never a half image."""
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,26 +7,21 @@ import pytest
 
 from tests.support.open_upload import OpenUpload
 from tests.support.product import Product, running_product
+from tests.support.small_disk import small_disk
 
 MIB = 1 << 20
 
 
 @pytest.fixture
-def small_disk(short_path: Path) -> Iterator[Path]:
-    """A real file system of 32 MiB. Needs root, as CI has."""
-    mount = short_path / "disk"
-    mount.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "none", str(mount)], check=True)
-    try:
+def disk(short_path: Path) -> Iterator[Path]:
+    with small_disk(short_path / "disk", mib=32) as mount:
         yield mount
-    finally:
-        subprocess.run(["umount", "--lazy", str(mount)], check=True)
 
 
 @pytest.fixture
-def full_product(short_path: Path, small_disk: Path) -> Iterator[Product]:
+def full_product(short_path: Path, disk: Path) -> Iterator[Product]:
     settings = {
-        "GATEWAY_STORAGE__DISK__ROOT": str(small_disk),
+        "GATEWAY_STORAGE__DISK__ROOT": str(disk),
         "GATEWAY_STORAGE__DISK__RESERVE_BYTES": str(MIB),
     }
     with running_product(short_path, settings=settings) as product:
@@ -38,20 +32,20 @@ def _files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file() and path.stat().st_size > 4096]
 
 
-def test_what_cannot_fit_is_refused_at_once_with_507(full_product: Product, small_disk: Path) -> None:
+def test_what_cannot_fit_is_refused_at_once_with_507(full_product: Product, disk: Path) -> None:
     token = full_product.new_user("ada")
     with OpenUpload(full_product, token=token, collection="ada/t", name="x", size_bytes=64 * MIB) as upload:
         upload.send(MIB)
         status, _ = upload.answer()
     assert status == 507
-    assert _files(small_disk) == []
+    assert _files(disk) == []
 
 
-def test_a_disk_that_fills_during_uploads_loses_only_those(full_product: Product, small_disk: Path) -> None:
+def test_a_disk_that_fills_during_uploads_loses_only_those(full_product: Product, disk: Path) -> None:
     token = full_product.new_user("ada")
     with OpenUpload(full_product, token=token, collection="ada/t", name="kept", size_bytes=4 * MIB) as upload:
         assert upload.finish()[0] == 201
-    ballast = small_disk / "ballast"
+    ballast = disk / "ballast"
     with OpenUpload(
         full_product, token=token, collection="ada/t", name="lost", size_bytes=16 * MIB
     ) as upload:
@@ -68,6 +62,6 @@ def test_a_disk_that_fills_during_uploads_loses_only_those(full_product: Product
     assert status in {201, 507}
     ballast.unlink()
     kept = 1 if status == 507 else 2
-    assert len(_files(small_disk / "blobs")) == kept
+    assert len(_files(disk / "blobs")) == kept
     with OpenUpload(full_product, token=token, collection="ada/t", name="next", size_bytes=2 * MIB) as upload:
         assert upload.finish()[0] == 201

@@ -1,7 +1,6 @@
 """Owns what an upload route leaves behind when the gateway is killed or its disk is full: nothing."""
 
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,28 +8,23 @@ import pytest
 
 from tests.support.forms import form, part
 from tests.support.route_site import FILE, GOOD, Site, read_answers, running_site, until
+from tests.support.small_disk import small_disk
 
 MIB = 1 << 20
 LARGE = form(part(FILE, bytes(64 * MIB)))
 
 
 @pytest.fixture
-def small_disk(short_path: Path) -> Iterator[Path]:
-    """A real file system of 16 MiB. Needs root, as CI has."""
-    mount = short_path / "disk"
-    mount.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "none", str(mount)], check=True)
-    try:
+def disk(short_path: Path) -> Iterator[Path]:
+    with small_disk(short_path / "disk", mib=16) as mount:
         yield mount
-    finally:
-        subprocess.run(["umount", "--lazy", str(mount)], check=True)
 
 
 @pytest.fixture
-def crowded(short_path: Path, small_disk: Path) -> Iterator[Site]:
+def crowded(short_path: Path, disk: Path) -> Iterator[Site]:
     """Two routes on a small disk: one writes to its last byte, the other minds a reserve."""
     variants = {"brim": "reserve_bytes = 0", "reserve": f"reserve_bytes = {MIB}"}
-    with running_site(short_path, variants, store=small_disk) as site:
+    with running_site(short_path, variants, store=disk) as site:
         yield site
 
 

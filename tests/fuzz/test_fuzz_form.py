@@ -7,7 +7,6 @@ from pathlib import Path
 
 from tests.fuzz.fuzz_form import check_one, mutate
 
-
 ROOT = Path(__file__).parents[2]
 SECONDS = 10
 

@@ -9,27 +9,9 @@ import pytest
 
 from gateway.errors import BodyTooLarge, NotFound
 from gateway.http.exchange import ClientExchange
-from gateway.http.reply import Reply
-from gateway.net.blocks import BlockPool
 from gateway.settings import Limits
 from tests.support.http2_client import Http2Client, client_tls, connect, server_tls
-from tests.support.raw_server import Handler, RawServer, raw_server, run
-
-both_loops = pytest.mark.parametrize("on_uvloop", [True, False], ids=["uvloop", "asyncio"])
-
-
-async def echo(exchange: ClientExchange) -> None:
-    body = await exchange.body.read(1 << 20)
-    text = f"{exchange.head.method} {exchange.head.target} {len(body)}".encode()
-    await exchange.reply(Reply(status=200, body=text))
-
-
-async def echo_by_blocks(exchange: ClientExchange) -> None:
-    pool = BlockPool(8 << 20)
-    content = b""
-    async for block, ranges in exchange.body.blocks(pool):
-        content += b"".join(bytes(block.view[start:end]) for start, end in ranges)
-    await exchange.reply(Reply(status=200, body=content))
+from tests.support.raw_server import Handler, RawServer, both_loops, echo, echo_by_blocks, raw_server, run
 
 
 @asynccontextmanager

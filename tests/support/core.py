@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from starlette.types import ASGIApp, Message
+from starlette.types import ASGIApp
 
 from gateway.contract import (
     BLOB_PREFIX,
@@ -31,6 +31,7 @@ from gateway.store.keys import blob_key
 from registry_core.app import build_app
 from registry_core.registry import Registry, open_registry
 from registry_core.service import accounts
+from tests.support.asgi import ask_app
 from tests.support.memory_store import MemoryStore
 
 
@@ -169,32 +170,5 @@ def open_core(folder: Path, *, database_url: str = "", **registry_settings: Any)
 
 
 async def _drive(app: ASGIApp, method: str, target: str, body: bytes, headers: Mapping[str, str]) -> Reply:
-    path, _, query = target.partition("?")
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": method,
-        "scheme": "https",
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": query.encode(),
-        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
-        "client": ("203.0.113.9", 1),
-        "server": ("registry.example", 443),
-    }
-    sent: list[Message] = []
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    await app(scope, receive, send)
-    start = sent[0]
-    return Reply(
-        status=start["status"],
-        pairs=tuple((name.decode(), value.decode()) for name, value in start["headers"]),
-        body=b"".join(message.get("body", b"") for message in sent[1:]),
-    )
+    said = await ask_app(app, method, target, body=body, headers=headers, client=("203.0.113.9", 1))
+    return Reply(status=said.status, pairs=tuple(said.fields), body=said.body)

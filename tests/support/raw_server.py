@@ -5,15 +5,20 @@ import contextlib
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
+import pytest
 import uvloop
 
 from gateway.http.exchange import ClientExchange, Peer
 from gateway.http.head import RequestHead
+from gateway.http.reply import Reply
+from gateway.net.blocks import BlockPool
 from gateway.net.connection import ConnectionContext
 from gateway.net.server import Server, keep_deadlines, open_listener
 from gateway.settings import Limits
 
 type Handler = Callable[[ClientExchange], Awaitable[None]]
+
+both_loops = pytest.mark.parametrize("on_uvloop", [True, False], ids=["uvloop", "asyncio"])
 
 
 def run[T](coroutine: Coroutine[None, None, T], *, on_uvloop: bool = True) -> T:
@@ -25,6 +30,22 @@ def run[T](coroutine: Coroutine[None, None, T], *, on_uvloop: bool = True) -> T:
 
 def find_peer(address: str, scheme: str, head: RequestHead | None) -> Peer:
     return Peer(address=address, scheme=scheme, is_admin=True, trusts_forwarded=False, socket_address=address)
+
+
+async def echo(exchange: ClientExchange) -> None:
+    """Says what was asked, and how long its body was."""
+    body = await exchange.body.read(1 << 20)
+    text = f"{exchange.head.method} {exchange.head.target} {len(body)}".encode()
+    await exchange.reply(Reply(status=200, body=text))
+
+
+async def echo_by_blocks(exchange: ClientExchange) -> None:
+    """Says what its body was."""
+    pool = BlockPool(8 << 20)
+    content = b""
+    async for block, ranges in exchange.body.blocks(pool):
+        content += b"".join(bytes(block.view[start:end]) for start, end in ranges)
+    await exchange.reply(Reply(status=200, body=content))
 
 
 class RawServer:

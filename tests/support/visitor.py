@@ -9,12 +9,11 @@ from html.parser import HTMLParser
 from http.cookies import SimpleCookie
 from urllib.parse import urlencode, urlsplit
 
-from starlette.types import Message
-
 from registry_core.credentials import hash_password
 from registry_core.repo import accounts
 from registry_core.service import accounts as users
 from registry_core.service import identity
+from tests.support.asgi import ask_app
 from tests.support.core import Core
 
 PASSWORD = "correct horse battery"
@@ -159,28 +158,5 @@ def path_of(url: str) -> str:
 
 
 async def _drive(core: Core, method: str, target: str, body: bytes, headers: dict[str, str]) -> Shown:
-    path, _, query = target.partition("?")
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": method,
-        "scheme": "https",
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": query.encode(),
-        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
-        "client": ("", 0),
-        "server": ("registry.example", 443),
-    }
-    sent: list[Message] = []
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    await core.app(scope, receive, send)
-    listed = [(name.decode(), value.decode()) for name, value in sent[0]["headers"]]
-    return Shown(sent[0]["status"], listed, b"".join(message.get("body", b"") for message in sent[1:]))
+    said = await ask_app(core.app, method, target, body=body, headers=headers)
+    return Shown(said.status, said.fields, said.body)
