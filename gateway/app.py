@@ -9,7 +9,6 @@ import os
 import socket
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -54,6 +53,7 @@ from gateway.resumable.handler import ResumableUpload
 from gateway.resumable.resource import UploadRecords
 from gateway.settings import Settings
 from gateway.settings_source import LoadedSettings
+from gateway.store.asking import CarryingThreads
 from gateway.store.opening import open_store, renew_keys
 from gateway.supervise import Child, Workers, core_program, worker_number
 from gateway.systemd import keep_watchdog, notify
@@ -117,7 +117,7 @@ class Gateway:
             durable=settings.storage.disk.fsync,
             patience_s=COMMIT_PATIENCE_S,
         )
-        self.workers = ThreadPoolExecutor(WORKER_THREADS, thread_name_prefix="store")
+        self.workers = CarryingThreads(WORKER_THREADS, thread_name_prefix="store")
         self.metrics = Metrics(settings.data_dir, self.health, is_shared=settings.server.workers > 1)
         is_shared = settings.server.workers > 1
         self.board = ProgressBoard(settings.data_dir / "run" / "progress" if is_shared else None)
@@ -343,7 +343,7 @@ async def _serve(
     settings = loaded.settings
     # asyncio's own default of six threads would make fsyncs wait for each other.
     asyncio.get_running_loop().set_default_executor(
-        ThreadPoolExecutor(WORKER_THREADS, thread_name_prefix="io")
+        CarryingThreads(WORKER_THREADS, thread_name_prefix="io")
     )
     gateway = Gateway(settings, owns_core=not settings.core.url)
     if not is_worker:

@@ -29,6 +29,7 @@ from gateway.net.server import listener_addresses, setting_of
 from gateway.settings import Settings
 from gateway.settings_source import LoadedSettings
 from gateway.store.opening import open_store
+from gateway.store.s3_presign import external_url
 
 LOW_FREE_BYTES: Final = 5 << 30  # about one large image: the next upload may not fit
 SOON_DAYS: Final = 14.0
@@ -309,7 +310,7 @@ def inspect_direct_downloads(settings: Settings) -> Iterator[Finding]:
     if not s3.external_endpoint:
         yield _fail("S3 links", "direct = true without external_endpoint", "set storage.s3.external_endpoint")
         return
-    url = f"{'https' if s3.ssl else 'http'}://{s3.external_endpoint}/"
+    url = f"{external_url(s3)}/"
     try:
         with urllib.request.urlopen(url, timeout=_ANSWER_S):  # noqa: S310 - the scheme is fixed above
             pass

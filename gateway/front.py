@@ -42,6 +42,7 @@ from gateway.resumable.cors import Cors
 from gateway.resumable.handler import ResumableUpload
 from gateway.settings import Settings
 from gateway.settings_routes import Route, find_route
+from gateway.store.asking import asking
 from gateway.upload.handler import WebUpload
 from gateway.upload.status import UploadStatus
 from gateway.upload.transfer import Transfer
@@ -113,6 +114,7 @@ class FrontDoor:
     async def handle(self, exchange: ClientExchange) -> None:
         """Answer. Raises: what has a status of its own; the connection turns that into the answer."""
         head = exchange.head
+        asking.set(exchange.request_id)  # a task answers one request at a time
         if exchange.peer.scheme == "https":
             exchange.extra_fields = self._hsts
         moved = self._moved(head, exchange.peer.scheme)

@@ -21,8 +21,9 @@ from urllib.parse import SplitResult, quote
 
 from gateway.errors import StoreDown
 from gateway.settings import S3
+from gateway.store.asking import asking
 from gateway.store.s3_answers import WRONG_KEY, S3Answer, S3Fault, error_code
-from gateway.store.s3_presign import Signer, signer_of
+from gateway.store.s3_presign import Signer, key_pairs, signer_of
 from gateway.store.s3_tap import S3Observer, S3Seen
 
 CONNECT_S: Final = 5.0
@@ -45,7 +46,7 @@ class S3Wire:
 
     def __init__(self, settings: S3) -> None:
         self._settings = settings
-        self._keys = _key_pairs(settings)
+        self._keys = key_pairs(settings)
         self._idle: list[http.client.HTTPConnection] = []
         self._lock = threading.Lock()
         self._down_until = 0.0
@@ -109,7 +110,7 @@ class S3Wire:
 
     def take_keys(self, settings: S3) -> None:
         """New key pairs. The pair in use stays the last resort: the server may take up the new one later."""
-        pairs = _key_pairs(settings)
+        pairs = key_pairs(settings)
         with self._lock:
             if pairs and pairs != self._keys[: len(pairs)]:
                 self._keys = tuple(dict.fromkeys((*pairs, *self._keys[:1])))
@@ -200,7 +201,13 @@ class S3Wire:
         observer = self.observer
         if observer is None:
             return self._send(call, path, headers, take)
-        seen = S3Seen(method=call.method, target=path, sent=headers, sent_bytes=len(call.body))
+        seen = S3Seen(
+            method=call.method,
+            target=path,
+            sent=headers,
+            sent_bytes=len(call.body),
+            request=asking.get(),
+        )
 
         def take_seen(
             wire: S3Wire,
@@ -273,7 +280,12 @@ class S3Wire:
             content_sha256=payload,
             date=now,
         )
-        return f"{path}?{query}" if query else path, {name: str(value) for name, value in headers.items()}
+        sent = {name: str(value) for name, value in headers.items()}
+        if asking.get():
+            sent["X-Request-Id"] = (
+                asking.get()
+            )  # not signed: for the server's log, and for who listens in between
+        return f"{path}?{query}" if query else path, sent
 
     def _connection(self) -> tuple[http.client.HTTPConnection, bool]:
         with self._lock:
@@ -381,14 +393,6 @@ def _leave_body(
     if response.status >= http.HTTPStatus.MULTIPLE_CHOICES:
         _read_whole(wire, call, connection, response)
     return Streamed(wire, connection, response)
-
-
-def _key_pairs(settings: S3) -> tuple[tuple[str, str], ...]:
-    pairs = (
-        (settings.access_key.get_secret_value(), settings.secret_key.get_secret_value()),
-        (settings.previous_access_key.get_secret_value(), settings.previous_secret_key.get_secret_value()),
-    )
-    return tuple(pair for pair in pairs if all(pair))
 
 
 def _sha256(body: Body) -> str:

@@ -4,11 +4,12 @@ import http
 import mmap
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from typing import Final
 
 from gateway.errors import StoreCorrupt
+from gateway.store.asking import CarryingThreads
 from gateway.store.s3 import PART_PATIENCE_S, S3Wire
 from gateway.store.s3_answers import S3Fault, parse_xml, read_time
 from gateway.store.s3_reading import list_pages
@@ -105,7 +106,7 @@ class S3Multiparts:
     def __init__(self, wire: S3Wire, buffers: Buffers) -> None:
         self.wire = wire
         self.buffers = buffers
-        self.senders = ThreadPoolExecutor(_SENDERS, thread_name_prefix="s3-part")
+        self.senders = CarryingThreads(_SENDERS, thread_name_prefix="s3-part")
 
     def start(self, key: str) -> str:
         """Raises: S3Fault, StoreDown."""

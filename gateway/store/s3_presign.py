@@ -82,11 +82,27 @@ class Signer:
         return f"{self.scheme}://{host}{quoted}?{text}&X-Amz-Signature={signature}"
 
 
+def key_pairs(settings: S3) -> tuple[tuple[str, str], ...]:
+    """The keys to sign with, the ones to try first first."""
+    pairs = (
+        (settings.access_key.get_secret_value(), settings.secret_key.get_secret_value()),
+        (settings.previous_access_key.get_secret_value(), settings.previous_secret_key.get_secret_value()),
+    )
+    return tuple(pair for pair in pairs if all(pair))
+
+
+def external_url(settings: S3) -> str:
+    """Where clients reach S3."""
+    is_tls = settings.ssl if settings.external_ssl is None else settings.external_ssl
+    return f"{'https' if is_tls else 'http'}://{settings.external_endpoint or settings.endpoint}"
+
+
 def signer_of(settings: S3, keys: tuple[str, str]) -> Signer:
     """For links to the endpoint that clients reach, with these keys."""
+    scheme, _, host = external_url(settings).partition("://")
     return Signer(
-        scheme="https" if settings.ssl else "http",
-        host=settings.external_endpoint or settings.endpoint,
+        scheme=scheme,
+        host=host,
         bucket=settings.bucket,
         region=settings.region,
         keys=keys,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 class S3Seen:
     """One exchange. ``received`` is the answer's Content-Length; ``status`` 0 when nothing was answered.
 
+    request: the id of the client's request that it was for, "" = none.
     code: S3's word for an error. error: the exception when there is no answer, or not all of it.
     """
 
@@ -16,6 +17,7 @@ class S3Seen:
     target: str
     sent: Mapping[str, str]
     sent_bytes: int
+    request: str = ""
     when: float = field(default_factory=time.time)
     status: int = 0
     answered: Mapping[str, str] = field(default_factory=dict)

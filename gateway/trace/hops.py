@@ -87,7 +87,7 @@ class S3Hop:
             "event": "hop",
             "time": seen.when,
             "hop": self.kind,
-            "id": "",
+            "id": seen.request,
             "method": seen.method,
             "target": mask_target(seen.target),
             "status": seen.status,
