@@ -53,6 +53,7 @@ from gateway.resumable.handler import ResumableUpload
 from gateway.resumable.resource import UploadRecords
 from gateway.settings import Settings
 from gateway.settings_source import LoadedSettings
+from gateway.spool import Spool
 from gateway.store.asking import CarryingThreads
 from gateway.store.opening import open_store, renew_keys
 from gateway.supervise import Child, Workers, core_program, worker_number
@@ -107,7 +108,12 @@ class Gateway:
         self.circuits = Circuits()
         self.core_circuit = self.circuits.add(core_upstream(settings.core))
         self.core = CoreApi(
-            self.upstreams, self.secret, self.health, settings.core, upstream=self.core_circuit
+            self.upstreams,
+            self.secret,
+            self.health,
+            settings.core,
+            upstream=self.core_circuit,
+            spool=Spool(settings, self.secret) if settings.maintenance.spool else None,
         )
         self.outbox = Outbox(
             settings.data_dir / "outbox",
@@ -342,9 +348,7 @@ async def _serve(
 ) -> None:
     settings = loaded.settings
     # asyncio's own default of six threads would make fsyncs wait for each other.
-    asyncio.get_running_loop().set_default_executor(
-        CarryingThreads(WORKER_THREADS, thread_name_prefix="io")
-    )
+    asyncio.get_running_loop().set_default_executor(CarryingThreads(WORKER_THREADS, thread_name_prefix="io"))
     gateway = Gateway(settings, owns_core=not settings.core.url)
     if not is_worker:
         await asyncio.to_thread(sweep, gateway)

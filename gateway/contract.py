@@ -41,7 +41,7 @@ NAME_MAX_CHARS: Final = 128
 TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 SHA256_HEX: Final = re.compile(r"[0-9a-f]{64}")
 
-type TicketKind = Literal["web", "image", "part"]
+type TicketKind = Literal["web", "image", "part", "spooled"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,8 @@ class Ticket:
     """Permission for one upload.
 
     kind: ``web`` (a form, one or more files, name known at the end), ``image`` (one library push, all bytes in one
-        body), ``part`` (one part of a library push).
+        body), ``part`` (one part of a library push), ``spooled`` (as ``web``, but the gateway wrote it while the
+        core was away: the core looks at everything when it is told).
     id: the upload, unguessable; for parts the same for all parts of one upload. Commits are idempotent by it.
     container: the container's name, or "" when the form will say it.
     image_id: the image row that a library push fills, or "".
@@ -58,6 +59,7 @@ class Ticket:
     size: the promised size of the whole file in bytes, or -1.
     part_number, part_size, part_sha256: for ``part`` only; numbered from 1; every part but the last has part_size.
     expires: seconds since the epoch after which no upload may start with it.
+    credential: for ``spooled`` only, as the core named it with an earlier ticket.
     """
 
     kind: TicketKind
@@ -74,6 +76,7 @@ class Ticket:
     part_size: int = 0
     part_sha256: str = ""
     expires: int = 0
+    credential: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +194,10 @@ def _read_secret(path: Path) -> bytes:
 
 def seal(secret: bytes, value: Ticket | BlobLink) -> str:
     """A URL-safe token that carries ``value`` and proves that a holder of the secret made it."""
-    body = json.dumps(asdict(value), separators=(",", ":"), sort_keys=True).encode()
+    fields = asdict(value)
+    if not fields.get("credential"):
+        fields.pop("credential", None)  # a gateway of the version before does not know it
+    body = json.dumps(fields, separators=(",", ":"), sort_keys=True).encode()
     kind = type(value).__name__.encode()
     mac = hmac.digest(secret, kind + b"\0" + body, "sha256")
     return f"{_b64(body)}.{_b64(mac[:16])}"

@@ -56,6 +56,26 @@ class CorePool(Protocol):
         ...
 
 
+class StandIn(Protocol):
+    """Somebody who knows what the core lately allowed (``gateway/spool.py``)."""
+
+    def stands_in_for(self, client: str) -> bool:
+        """Whether the core is not even to be asked."""
+        ...
+
+    def remember(self, question: TicketQuestion, ticket: Ticket, credential: str) -> None:
+        """The core said yes."""
+        ...
+
+    def forget(self, question: TicketQuestion) -> None:
+        """The core said no."""
+        ...
+
+    async def stand_in(self, question: TicketQuestion) -> tuple[Ticket, str]:
+        """A ticket in the core's place. Raises: CoreDown."""
+        ...
+
+
 class CoreApi:
     """Signed calls to the core."""
 
@@ -67,6 +87,7 @@ class CoreApi:
         settings: Core,
         *,
         upstream: Upstream | None = None,
+        spool: StandIn | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._pool = pool
@@ -74,6 +95,7 @@ class CoreApi:
         self._health = health
         self._settings = settings
         self._upstream = upstream or Upstream("core", CircuitPolicy(max_fails=0))
+        self._spool = spool
         self._clock = clock
 
     async def ask(self, question: TicketQuestion, *, request_id: str) -> tuple[Ticket, str]:
@@ -81,6 +103,21 @@ class CoreApi:
 
         Raises: CoreRefused (with the core's own status), CoreDown, UpstreamError.
         """
+        if self._spool is None:
+            return (await self._ask(question, request_id))[:2]
+        if self._spool.stands_in_for(question.client):
+            return await self._spool.stand_in(question)
+        try:
+            ticket, token, credential = await self._ask(question, request_id)
+        except CoreDown:
+            return await self._spool.stand_in(question)
+        except CoreRefused:
+            self._spool.forget(question)
+            raise
+        self._spool.remember(question, ticket, credential)
+        return ticket, token
+
+    async def _ask(self, question: TicketQuestion, request_id: str) -> tuple[Ticket, str, str]:
         try:
             value = await self._ask_once(question, request_id)
         except UpstreamProtocol as exc:
@@ -93,7 +130,7 @@ class CoreApi:
         if not isinstance(token, str):
             raise UpstreamProtocol(detail="the core's answer has no ticket")
         try:
-            return open_ticket(self._secret, token, now=None), token
+            return open_ticket(self._secret, token, now=None), token, str(value.get("credential", ""))
         except NotFound as exc:
             raise UpstreamProtocol(detail="the core's ticket is not signed with our secret") from exc
 

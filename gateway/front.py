@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from gateway.blob import BlobDownload
 from gateway.certificate_gate import CertificateGate
+from gateway.contract import UPLOAD_STATUS_PREFIX
 from gateway.errors import CoreDown, NotFound
 from gateway.forward.circuits import Upstream
 from gateway.http.exchange import ClientExchange
@@ -133,7 +134,7 @@ class FrontDoor:
             if exchange.is_started:
                 raise
             exchange.error = error
-            await exchange.reply(self._without_core(exchange, error))
+            await exchange.reply(self._without_core(exchange, error, state))
 
     def _refuses(self, state: MaintenanceState, exchange: ClientExchange) -> bool:
         head = exchange.head
@@ -145,7 +146,17 @@ class FrontDoor:
             peer=exchange.peer,
             admin_allow=self._admin_allow,
             takes_uploads=None if own is None else own.route.action == "upload",
-        ) and not (own is None and self._is_question(head))
+        ) and not (own is None and (self._is_question(head) or self._is_spooled(state, head)))
+
+    def _is_spooled(self, state: MaintenanceState, head: RequestHead) -> bool:
+        """Whether it belongs to an upload that waits until the registry opens again."""
+        if state.mode != "full" or not self._settings.maintenance.spool:
+            return False
+        if head.path.startswith(UPLOAD_STATUS_PREFIX) and head.method in {"GET", "HEAD"}:
+            return True
+        is_known = head.fields.has("authorization") or head.fields.has("cookie")
+        is_upload = is_resumable(head.path) or (head.path == "/upload" and head.method == "POST")
+        return is_known and is_upload
 
     def _is_question(self, head: RequestHead) -> bool:
         """Whether a browser asks if it may send to ``/uploads``; without a yes its page could not read our answer."""
@@ -163,8 +174,12 @@ class FrontDoor:
         asset = self._answers.asset(head.path) if head.method in {"GET", "HEAD"} else None
         await exchange.reply(asset or self._answers.answer(state, head, exchange.request_id))
 
-    def _without_core(self, exchange: ClientExchange, error: CoreDown) -> Reply:
+    def _without_core(
+        self, exchange: ClientExchange, error: CoreDown, state: MaintenanceState | None
+    ) -> Reply:
         head = exchange.head
+        if state is not None and self._is_spooled(state, head):
+            return self._answers.answer(state, head, exchange.request_id)
         static = static_api_reply(head.path, self._settings) if head.method in {"GET", "HEAD"} else None
         return static or self._answers.answer(None, head, exchange.request_id, message=error.message)
 

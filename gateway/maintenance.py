@@ -170,7 +170,7 @@ def refusal(
     # ``//-/../app`` is no page of ours: a backend would be asked for /app.
     if as_sent.startswith(_ALWAYS_OPEN) or path in (CONFIG_PATH, VERSION_PATH):
         return False
-    if _passes(peer.address, state.allow) or _passes(peer.address, admin_allow):
+    if is_let_through(peer.address, state, admin_allow=admin_allow):
         return False
     match state.mode:
         case "full":
@@ -180,6 +180,11 @@ def refusal(
         case "uploads-off":
             is_upload = path.startswith(_UPLOAD_PATHS) if takes_uploads is None else takes_uploads
             return method not in _SAFE and is_upload
+
+
+def is_let_through(address: str, state: MaintenanceState, *, admin_allow: tuple[Network, ...]) -> bool:
+    """Whether this address passes whatever is closed."""
+    return _passes(address, state.allow) or _passes(address, admin_allow)
 
 
 def _passes(address: str, networks: tuple[Network, ...]) -> bool:
@@ -311,11 +316,6 @@ _NEXT_SAFE: Final = (
 )
 # Repeating a form by itself would be wrong, and so would be leaving the page before it was read.
 _NEXT_UNSAFE: Final = "Nothing of what you sent was kept. Go back and send it again later."
-_OPENINGS: Final[dict[Mode, str]] = {
-    "full": "The registry is down for maintenance",
-    "read-only": "The registry is read-only during maintenance, downloads work",
-    "uploads-off": "Uploads are switched off for maintenance, downloads work",
-}
 _OPENINGS: Final[dict[Mode, str]] = {
     "full": "The registry is down for maintenance",
     "read-only": "The registry is read-only during maintenance, downloads work",

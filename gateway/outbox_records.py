@@ -119,6 +119,22 @@ class OutboxFolder:
         """The records, oldest first."""
         return sorted(entry for entry in os.listdir(self.pending) if not entry.startswith("."))  # noqa: PTH208
 
+    def waiting(self) -> dict[str, int]:
+        """The deliveries that wait, by the ids of their tickets, and how many bytes each brought."""
+        found: dict[str, int] = {}
+        try:
+            names = self.names()
+        except FileNotFoundError:
+            return found
+        for name in names:
+            try:
+                record = _from_json((self.pending / name).read_bytes())
+            except (OSError, ValueError, KeyError, TypeError):
+                continue  # delivered just now, or none
+            delivery = record.delivery
+            found[delivery.ticket_id] = sum(placement.size for placement in delivery.placements)
+        return found
+
     def hold(self, name: str) -> HeldRecord | None:
         """Lock a record, unless it is gone or another holds it. One that cannot be read is moved aside."""
         path = self.pending / name

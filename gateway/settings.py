@@ -263,6 +263,18 @@ class Maintenance(Section):
 
     page: Path | None = Field(None, description="A page of your own; null = the built-in one.")
     retry_after_s: int = Field(30, ge=1, description="Retry-After when no end of the maintenance is known.")
+    spool: bool = Field(
+        False,
+        description="Take uploads of those whom the core allowed lately, while it is away or all is closed.",
+    )
+    spool_known_s: Seconds = Field(
+        3600.0, description="How long after the core's last yes an upload is taken without it."
+    )
+    spool_uploads: int = Field(100, ge=1, description="Most uploads that may wait for the core.")
+    spool_bytes: Size = Field(20 << 30, description="Most bytes that may wait for the core.")
+    spool_age_s: Seconds = Field(
+        259200.0, description="Uploads that waited longer for the core are refused and thrown away."
+    )
 
 
 class Registry(Section):

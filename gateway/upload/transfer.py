@@ -44,7 +44,7 @@ class Transfer:
                     await self._take_image(exchange, ticket, token)
                 case "part":
                     await self._take_part(exchange, ticket, token)
-                case "web":
+                case "web" | "spooled":
                     raise NotFound
 
     async def handle_legacy(self, exchange: ClientExchange) -> None:

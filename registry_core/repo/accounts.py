@@ -32,6 +32,20 @@ def session_owner(db: Connection, hashed: str) -> tuple[Session, User] | None:
     return None if row is None else (value(Session, row), value(User, row, width(Session)))
 
 
+def token_owner_by_id(db: Connection, token_id: int) -> tuple[Token, User] | None:
+    """The token with this id and whose it is."""
+    found = select(*tokens.c, *users.c).join_from(tokens, users, tokens.c.user_id == users.c.id)
+    row = db.execute(found.where(tokens.c.id == token_id)).first()
+    return None if row is None else (value(Token, row), value(User, row, width(Token)))
+
+
+def session_owner_by_id(db: Connection, session_id: int) -> tuple[Session, User] | None:
+    """The session with this id and whose it is."""
+    found = select(*sessions.c, *users.c).join_from(sessions, users, sessions.c.user_id == users.c.id)
+    row = db.execute(found.where(sessions.c.id == session_id)).first()
+    return None if row is None else (value(Session, row), value(User, row, width(Session)))
+
+
 def user_by_name(db: Connection, name: str) -> User | None:
     return one(User, db.execute(select(users).where(users.c.name == name)).first())
 

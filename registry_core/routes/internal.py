@@ -58,7 +58,8 @@ def _check_signature(registry: Registry, call: Call) -> None:
 def grant_ticket(registry: Registry, call: Call) -> Answer:
     _check_signature(registry, call)
     question = _read(TicketQuestion, _body(call))
-    return Answer(body={"ticket": tickets.grant(registry, question)})
+    ticket, credential = tickets.grant(registry, question)
+    return Answer(body={"ticket": ticket, "credential": credential})
 
 
 def take_commit(registry: Registry, call: Call) -> Answer:

@@ -3,12 +3,12 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection
 
 from gateway.contract import Commit, CommittedImage, Ticket, open_ticket, parse_tag
-from gateway.errors import BadForm, BlobMissing, Conflict, DigestMismatch, LengthMismatch
+from gateway.errors import BadForm, BlobMissing, Conflict, DigestMismatch, Forbidden, LengthMismatch
 from gateway.store.keys import blob_key
 from registry_core import sif
 from registry_core.model import Container, Image, Place
@@ -16,8 +16,10 @@ from registry_core.names import DEFAULT_ARCH, DEFAULT_TAG, ImageRef, container_n
 from registry_core.paths import image_path
 from registry_core.registry import Registry
 from registry_core.repo import catalog, images, journal
-from registry_core.service import events, places, quota
+from registry_core.service import events, identity, places, quota
 from registry_core.service.tickets import refuse_frozen
+
+_FORMS: Final = ("web", "spooled")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +69,7 @@ def _look_at(registry: Registry, ticket: Ticket, image: CommittedImage) -> Arriv
     if ticket.size >= 0 and image.size != ticket.size:
         raise LengthMismatch(f"{ticket.size} bytes were promised and {image.size} arrived. Push again.")
     container = ticket.container or container_name(image.name, image.filename)
-    tag = parse_tag(image.tag.strip() or DEFAULT_TAG) if ticket.kind == "web" else ""
+    tag = parse_tag(image.tag.strip() or DEFAULT_TAG) if ticket.kind in _FORMS else ""
     key = blob_key(ticket.entity, ticket.collection, container, image.sha256)
     head = None
     if image.size >= sif.HEADER_BYTES:
@@ -102,11 +104,31 @@ def _commit(registry: Registry, db: Connection, ticket: Ticket, arrivals: list[A
     # Once more within the transaction: clean-up may have run since the first look.
     for arrival in arrivals:
         _find_bytes(registry, arrival.key, arrival.image)
-    fill = _fill_form if ticket.kind == "web" else _fill_image
+    if ticket.kind == "spooled":
+        _check_spooled(registry, db, ticket, arrivals)
+    fill = _fill_form if ticket.kind in _FORMS else _fill_image
     listed = [fill(registry, db, ticket, arrival) for arrival in arrivals]
     answer = json.dumps({"images": listed})
     images.add_commit(db, ticket=ticket.id, answer=answer, now=registry.now)
     return answer
+
+
+def _check_spooled(registry: Registry, db: Connection, ticket: Ticket, arrivals: list[Arrival]) -> None:
+    """What ``tickets.grant`` would have looked at, had we been there. Raises: Forbidden, NotFound, Conflict."""
+    if ticket.expires < registry.now:
+        raise Forbidden("The upload waited for the registry longer than uploads are kept. Upload it again.")
+    actor = identity.actor_of_credential(registry, db, ticket.credential)
+    if actor is None or actor.name != ticket.user:
+        raise Forbidden("The token or session of this upload was revoked or has expired while it waited.")
+    for arrival in arrivals:
+        places.require_push(
+            registry,
+            db,
+            actor,
+            entity=ticket.entity,
+            collection=ticket.collection,
+            container=arrival.container,
+        )
 
 
 def _fill_form(registry: Registry, db: Connection, ticket: Ticket, arrival: Arrival) -> dict[str, Any]:

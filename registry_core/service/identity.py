@@ -122,6 +122,30 @@ def _session_actor(session: Session, user: User) -> Actor:
     )
 
 
+def credential_of(actor: Actor) -> str:
+    """The token or session, named so that it can be looked at again later; not secret."""
+    if actor.token_id is not None:
+        return f"token:{actor.token_id}"
+    return f"session:{actor.session_id}" if actor.session_id is not None else ""
+
+
+def actor_of_credential(registry: Registry, db: Connection, credential: str) -> Actor | None:
+    """Whose it is, if it is still good now."""
+    kind, _, number = credential.partition(":")
+    if not number.isdecimal():
+        return None
+    if kind == "token":
+        token = accounts.token_owner_by_id(db, int(number))
+        if token is None or token[1].disabled:
+            return None
+        expires = token[0].expires_at
+        return None if expires is not None and expires <= registry.now else _token_actor(*token)
+    session = accounts.session_owner_by_id(db, int(number))
+    if session is None or session[1].disabled or session[0].expires_at <= registry.now:
+        return None
+    return _session_actor(*session)
+
+
 def check_csrf(actor: Actor | None, csrf_token: str) -> None:
     """Refuse what a browser session sends without its CSRF token. Tokens need none. Raises: Forbidden."""
     if actor is None or actor.session_id is None:

@@ -17,8 +17,8 @@ def new_upload_id() -> str:
     return secrets.token_hex(16)
 
 
-def grant(registry: Registry, question: TicketQuestion) -> str:
-    """A sealed ticket.
+def grant(registry: Registry, question: TicketQuestion) -> tuple[str, str]:
+    """A sealed ticket, and the name of the credential by which it was given.
 
     Raises: Unauthorized, Forbidden, NotFound, BadForm, QuotaExceeded, FrozenTag.
     """
@@ -26,9 +26,9 @@ def grant(registry: Registry, question: TicketQuestion) -> str:
     if actor is None:
         raise Unauthorized(headers=CHALLENGE)
     if question.image_id:
-        return _grant_image(registry, actor, question)
+        return _grant_image(registry, actor, question), ""
     identity.check_csrf(actor, question.csrf_token)
-    return _grant_form(registry, actor, question)
+    return _grant_form(registry, actor, question), identity.credential_of(actor)
 
 
 def _grant_form(registry: Registry, actor: Actor, question: TicketQuestion) -> str:
