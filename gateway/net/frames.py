@@ -68,8 +68,12 @@ class Content:
 
 def frame(kind: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
     """One frame, as it goes over the wire."""
-    length = len(payload)
-    return _HEADER.pack(length >> 8, length & 0xFF, kind, flags, stream_id) + payload
+    return frame_head(kind, flags, stream_id, len(payload)) + payload
+
+
+def frame_head(kind: int, flags: int, stream_id: int, length: int) -> bytes:
+    """The first bytes of a frame with a payload of that length."""
+    return _HEADER.pack(length >> 8, length & 0xFF, kind, flags, stream_id)
 
 
 def unpadded(padded: Frame) -> memoryview:

@@ -12,11 +12,21 @@ from typing import Final
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import RemoteSettingsChanged, RequestReceived, StreamReset, TrailersReceived, WindowUpdated
-from h2.exceptions import ProtocolError
+from h2.exceptions import FlowControlError, ProtocolError
 from h2.settings import SettingCodes, Settings
 
 from gateway.errors import ClientGone
-from gateway.net.frames import DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, WINDOW_UPDATE, Frame, frame
+from gateway.net.frames import (
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    WINDOW_UPDATE,
+    Frame,
+    frame,
+    frame_head,
+)
 
 # What a client lets us remember of our own answers' fields: it may allow 4 GiB, and each answer has new values.
 ENCODER_TABLE_BYTES: Final = 4096
@@ -106,14 +116,14 @@ class Wire:
         self._h2.max_inbound_frame_size = frame_bytes
         self._h2.decoder.max_header_list_size = 2 * head_bytes
         self._h2.initiate_connection()
-        self._raw = bytearray()
+        self._made: list[bytes] = []  # before what h2 has to say now
+        self._raw = bytearray()  # after it
 
     def take_output(self) -> bytes:
         """What is to be sent."""
-        made = self._h2.data_to_send()
-        if self._raw:
-            made += self._raw
-            self._raw.clear()
+        made = b"".join((*self._made, self._h2.data_to_send(), self._raw))
+        self._made.clear()
+        self._raw.clear()
         return made
 
     # -- from the client --------------------------------------------------------------------------------------
@@ -181,16 +191,30 @@ class Wire:
 
     def send_content(self, stream_id: int, data: memoryview, *, ends: bool) -> None:
         """Content, of which the window allows this much. Raises: ClientGone."""
-        size, most = len(data), self._h2.max_outbound_frame_size
+        most = self._h2.max_outbound_frame_size
+        # Where the last frame begins: h2 makes that one, and so sees an end.
+        last = max(0, len(data) - 1) // most * most
         try:
-            for at in range(0, size, most):
-                self._h2.send_data(
-                    stream_id, bytes(data[at : at + most]), end_stream=ends and at + most >= size
-                )
-            if ends and not size:
+            if last:
+                self._send_full_frames(stream_id, data[:last], most)
+            if len(data):
+                self._h2.send_data(stream_id, bytes(data[last:]), end_stream=ends)
+            elif ends:
                 self._h2.end_stream(stream_id)
         except ProtocolError as exc:
             raise ClientGone(detail=repr(exc)) from exc
+
+    def _send_full_frames(self, stream_id: int, data: memoryview, most: int) -> None:
+        """Frames of ``most`` bytes. h2 takes longer to make one than its bytes take to be encrypted."""
+        if len(data) > self.window_of(stream_id):
+            raise FlowControlError("more content than the client's window")
+        head = frame_head(DATA, 0, stream_id, most)
+        self._made.append(self._h2.data_to_send())  # the answer's head comes before its content
+        self._made.append(
+            b"".join(part for at in range(0, len(data), most) for part in (head, data[at : at + most]))
+        )
+        self._h2.outbound_flow_control_window -= len(data)
+        self._h2.streams[stream_id].outbound_flow_control_window -= len(data)
 
     def reset(self, stream_id: int, code: Code) -> None:
         """End a stream; one that is over already is left alone."""
