@@ -166,6 +166,7 @@ def _policy(route: Route) -> CircuitPolicy:
 
 def _form_head(head: RequestHead, target: str, length: int, fields: tuple[Field, ...]) -> RequestHead:
     kept = tuple(field for field in head.fields if field[0] not in _FORM_FIELDS)
-    return dataclasses.replace(
-        head, method="POST", target=target, fields=Fields((*kept, *fields)), framing=Sized(length)
-    )
+    return RequestHead(
+        method="POST", target=target, fields=Fields((*kept, *fields)), framing=Sized(length), minor=head.minor,
+        major=head.major,
+    )  # fmt: skip

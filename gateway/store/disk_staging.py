@@ -267,7 +267,7 @@ class DiskWriter:
     def write(self, data: memoryview | bytes) -> None:
         """Append. Raises: StoreFull, StoreDown."""
         with DiskFaults("write an upload"):
-            self._size += _write_all(self._fd, data)
+            self._size += write_all(self._fd, data)
             if self._size - self._stepped >= STEP_BYTES:
                 self._step()
 
@@ -316,7 +316,7 @@ class DiskPartsWriter:
     def write(self, data: memoryview | bytes) -> None:
         """Append to the part. Raises: StoreFull, StoreDown."""
         with DiskFaults("write a part"):
-            self._position += _write_all(self._fd, data, at=self._position)
+            self._position += write_all(self._fd, data, at=self._position)
             if self._fsync and self._position - self._stepped >= STEP_BYTES:
                 start_writeback(self._fd, self._stepped, self._position - self._stepped)
                 self._stepped = self._position
@@ -334,7 +334,7 @@ class DiskPartsWriter:
                 os.close(fd)
 
 
-def _write_all(fd: int, data: memoryview | bytes, *, at: int | None = None) -> int:
+def write_all(fd: int, data: memoryview | bytes, *, at: int | None = None) -> int:
     """Write everything, however short each write is; returns how many bytes that were."""
     size = len(data)
     done = os.write(fd, data) if at is None else os.pwrite(fd, data, at)

@@ -221,7 +221,7 @@ class WebUpload:
             self._resources.store,
             self._resources.workers,
             staged=f"{form.ticket.id}-{secrets.token_hex(4)}",
-            size_hint=size_hint(exchange, block),
+            size_hint=size_hint(exchange, block.filled),
             max_bytes=smaller_limit(self._resources.limits.upload_bytes, form.ticket.max_bytes),
         )
         form.files.append(FormFile(filename=part.filename or "", intake=intake))
@@ -284,9 +284,9 @@ def make_placement(ticket: Ticket, container: str, received: Received) -> Placem
     )
 
 
-def size_hint(exchange: ClientExchange, block: Block) -> int | None:
-    """The most bytes that a file which begins within ``block`` can have; None for a chunked body."""
-    return None if exchange.body.left is None else exchange.body.left + block.filled
+def size_hint(exchange: ClientExchange, received: int) -> int | None:
+    """The most bytes that a file can have which begins within the last ``received`` ones; None if chunked."""
+    return None if exchange.body.left is None else exchange.body.left + received
 
 
 def smaller_limit(one: int, other: int) -> int:

@@ -31,6 +31,18 @@ class FileStore(Protocol):
         ...
 
 
+class SmallFileStore(FileStore, Protocol):
+    """A store that takes a whole small file at once."""
+
+    def put(self, name: str, data: bytes) -> SealedBlob:
+        """As ``create``, ``write`` and ``seal``. Raises: StoreFull, StoreDown; then nothing is left."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Remove a whole file, if nobody has taken it. Never raises."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Received:
     """A file that is durable. ``digests``: algorithm → lower-case hex."""
@@ -61,7 +73,9 @@ class Intake:
         size_hint: int | None,
         max_bytes: int,
         digests: Iterable[str] = ("sha256",),
+        small_files: SmallFileStore | None = None,
     ) -> None:
+        """``small_files`` is ``store``, if it takes whole small files at once."""
         self._store = store
         self._workers = workers
         self._staged = staged
@@ -69,17 +83,19 @@ class Intake:
         self._max_bytes = max_bytes
         self._writer: BlobWriter | None = None
         self._digests = Digests(digests)
-        self._lanes = self._make_lanes(size_hint)
+        self._small_files = small_files
+        self._is_put = False
+        self._lanes: tuple[Lane, ...] = ()  # as soon as there is more than what is held
         self._held: bytes | None = None
         self.size = 0
 
-    def _make_lanes(self, size_hint: int | None) -> tuple[Lane, ...]:
-        if size_hint is not None and size_hint <= SPLIT_BYTES:
+    def _make_lanes(self) -> tuple[Lane, ...]:
+        if self._size_hint is not None and self._size_hint <= SPLIT_BYTES:
             return (Lane(self._workers, self._digest_and_write),)
         return (Lane(self._workers, self._digests.update), Lane(self._workers, self._write))
 
-    async def take(self, data: memoryview | bytes, block: Block) -> None:
-        """Take the next piece. ``data`` is a slice of ``block``, or bytes of its own.
+    async def take(self, data: memoryview | bytes, block: Block | None) -> None:
+        """Take the next piece. ``data`` is a slice of ``block``, or of memory that nobody else writes to.
 
         Raises: BodyTooLarge, StoreFull, StoreDown.
         """
@@ -96,6 +112,8 @@ class Intake:
             await lane.has_room()
 
     def _submit(self, data: memoryview | bytes, holder: Block | None) -> None:
+        if not self._lanes:
+            self._lanes = self._make_lanes()
         for lane in self._lanes:
             lane.submit(data, holder)
 
@@ -125,6 +143,9 @@ class Intake:
             await lane.settle()
         if self._writer is not None:
             await asyncio.get_running_loop().run_in_executor(self._workers, self._writer.discard)
+        elif self._small_files is not None and self._is_put:
+            remove = self._small_files.remove
+            await asyncio.get_running_loop().run_in_executor(self._workers, remove, self._staged)
 
     # -- on a worker thread -----------------------------------------------------------------------------------
 
@@ -138,6 +159,10 @@ class Intake:
         self._writer.write(data)
 
     def _seal(self) -> SealedBlob:
+        if self._held is not None and self._small_files is not None:
+            self._digests.update(self._held)
+            self._is_put = True
+            return self._small_files.put(self._staged, self._held)
         if self._held is not None:
             self._digest_and_write(self._held)
         if self._writer is None:  # an empty file

@@ -4,11 +4,12 @@ Pure. A plan is made once from its route; ``rewritten.py`` applies it to one for
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
 
+from gateway.errors import BadForm
 from gateway.http.head import RequestHead
 from gateway.settings_routes import Route
 from gateway.template import DIGEST_VARIABLES, Template, is_request_variable, parse_template
@@ -16,6 +17,7 @@ from gateway.upload.form import FormLimits, PartBegin
 
 # Longer names are never passed: no form of this world has them, and every pattern is tried on each name.
 NAME_MAX_CHARS: Final = 512
+_FIELD_NAME: Final = "upload_field_name"
 # PHP makes one name of `file.path`, `file path`, `file[path` and `file_path`.
 _ALIKE: Final = str.maketrans({" ": "_", ".": "_", "[": "_"})
 
@@ -49,10 +51,14 @@ class UploadPlan:
 
     digests: what must be computed for each file.
     request_variables: what must be known of the request.
+    is_passed: whether a plain field of this name (not too long) is sent on.
+    names_of: the names of the generated fields, from a file's field name, for routes whose names depend on nothing
+        else. Raises: BadForm. Both remember what they said: forms repeat their names, and every pattern costs.
     """
 
     generated: tuple[Generated, ...]
-    patterns: tuple[re.Pattern[str], ...]
+    is_passed: Callable[[str], bool]
+    names_of: Callable[[str], "tuple[str, ...]"] | None
     digests: frozenset[str]
     request_variables: frozenset[str]
     tame_arrays: bool
@@ -61,9 +67,7 @@ class UploadPlan:
 
     def passes(self, name: str) -> bool:
         """Whether a plain field of this name is sent on: allowed by a pattern, and no name that we generate."""
-        if len(name) > NAME_MAX_CHARS or not any(pattern.search(name) for pattern in self.patterns):
-            return False
-        return not any(_is_reserved(name, field) for field in self.generated)
+        return len(name) <= NAME_MAX_CHARS and self.is_passed(name)
 
     def field_name(self, part: PartBegin) -> str:
         """The field name of a file, tamed if the route says so."""
@@ -71,19 +75,24 @@ class UploadPlan:
             return part.name[: -len("[]")]
         return part.name
 
-    def rivals(self, name: str, field: Generated) -> bool:
-        """Whether ``name``, made by ``field``, could be taken for the name of another generated field."""
-        return any(other is not field and _is_reserved(name, other) for other in self.generated)
+    def generated_names(self, field_name: str, values: Mapping[str, str]) -> tuple[str, ...]:
+        """The names of the generated fields for one file, in order, "" for one that is left out. Raises: BadForm."""
+        if self.names_of is not None and len(field_name) <= NAME_MAX_CHARS:
+            return self.names_of(field_name)
+        return _make_names(self.generated, field_name, values)
 
 
 def make_plan(route: Route) -> UploadPlan:
     """The plan of an upload route, whose settings are valid."""
     generated = [_generate(*pair, aggregate=False) for pair in route.set_templates.items()]
     generated += [_generate(*pair, aggregate=True) for pair in route.aggregate_templates.items()]
-    variables = frozenset[str]().union(*(field.name.variables | field.value.variables for field in generated))
+    names = frozenset[str]().union(*(field.name.variables for field in generated))
+    variables = names.union(*(field.value.variables for field in generated))
+    remember = lru_cache(maxsize=1024)
     return UploadPlan(
         generated=tuple(generated),
-        patterns=tuple(re.compile(pattern) for pattern in route.pass_fields),
+        is_passed=remember(partial(_is_passed, tuple(map(re.compile, route.pass_fields)), generated)),
+        names_of=remember(partial(_names_from, tuple(generated))) if names <= {_FIELD_NAME} else None,
         digests=frozenset(DIGEST_VARIABLES[name] for name in variables if name in DIGEST_VARIABLES),
         request_variables=frozenset(name for name in variables if is_request_variable(name)),
         tame_arrays=route.tame_arrays,
@@ -175,6 +184,27 @@ def _generate(name: str, value: str, *, aggregate: bool) -> Generated:
 def _pattern(template: Template, escape: Callable[[str], str]) -> re.Pattern[str]:
     pieces = (escape(piece) if isinstance(piece, str) else ".*" for piece in template.pieces)
     return re.compile("".join(pieces), re.DOTALL)
+
+
+def _is_passed(patterns: Sequence[re.Pattern[str]], generated: Sequence[Generated], name: str) -> bool:
+    if not any(pattern.search(name) for pattern in patterns):
+        return False
+    return not any(_is_reserved(name, field) for field in generated)
+
+
+def _names_from(generated: tuple[Generated, ...], field_name: str) -> tuple[str, ...]:
+    return _make_names(generated, field_name, {_FIELD_NAME: field_name})
+
+
+def _make_names(
+    generated: tuple[Generated, ...], field_name: str, values: Mapping[str, str]
+) -> tuple[str, ...]:
+    names = tuple(field.name.fill(values) for field in generated)
+    for name, field in zip(names, generated, strict=True):
+        # An empty one is the module's way to leave a field out.
+        if name and any(other is not field and _is_reserved(name, other) for other in generated):
+            raise BadForm(f"A file must not be sent in a field of the name '{field_name[:80]}' here.")
+    return names
 
 
 def _is_reserved(name: str, field: Generated) -> bool:

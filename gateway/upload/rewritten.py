@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.errors import BadForm, BodyTooLarge
+from gateway.errors import BodyTooLarge
 from gateway.http.head import Field
 from gateway.upload.form import PartBegin
 from gateway.upload.plan import StoredFile, UploadPlan, alike, file_values
@@ -38,33 +38,34 @@ class RewrittenForm:
         self._parts: list[tuple[str, bytes, bool]] = []  # name, value, whether it is generated
         self._size = 0
         self._files = 0
+        self._has_plain = False
 
     def add_field(self, name: str, value: bytes) -> None:
         """A plain field of the client; dropped unless the plan passes it. Raises: BodyTooLarge."""
         if self._plan.passes(name):
+            self._has_plain = True
             self._add(name, value, generated=False)
 
     def add_file(self, part: PartBegin, stored: StoredFile) -> None:
         """A file, which is replaced by fields. Raises: BodyTooLarge, BadForm."""
         self._files += 1
         values = {**self._request, **file_values(self._plan, part, stored, number=self._files)}
-        for field in self._plan.generated:
-            name = field.name.fill(values)
-            if not name:
-                continue  # the module's way to leave a field out
-            if self._plan.rivals(name, field):
-                raise BadForm(f"A file must not be sent in a field of the name '{part.name[:80]}' here.")
-            self._add(name, field.value.fill(values).encode("utf-8", "replace"), generated=True)
+        names = self._plan.generated_names(values["upload_field_name"], values)
+        for name, field in zip(names, self._plan.generated, strict=True):
+            if name:
+                self._add(name, field.value.fill(values).encode("utf-8", "replace"), generated=True)
 
     def encode(self) -> EncodedForm:
         """The form to send. Client fields whose names we generated are gone, wherever they stood."""
-        ours = {alike(name) for name, _, generated in self._parts if generated}
-        kept = [(n, value) for n, value, generated in self._parts if generated or alike(n) not in ours]
+        kept = self._parts
+        if self._has_plain:
+            ours = {alike(name) for name, _, generated in self._parts if generated}
+            kept = [part for part in self._parts if part[2] or alike(part[0]) not in ours]
         boundary = secrets.token_hex(16)
-        pieces = []
-        for name, value in kept:
+        pieces: list[bytes] = []
+        for name, value, _ in kept:
             head = f'--{boundary}\r\nContent-Disposition: form-data; name="{_escape(name)}"\r\n\r\n'
-            pieces += [head.encode("utf-8", "replace"), value, b"\r\n"]
+            pieces += (head.encode("utf-8", "replace"), value, b"\r\n")
         pieces.append(f"--{boundary}--\r\n".encode())
         return EncodedForm(body=b"".join(pieces), content_type=f"multipart/form-data; boundary={boundary}")
 

@@ -8,7 +8,7 @@ import asyncio
 import time
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway.errors import BodyTooLarge, CoreDown, MethodNotAllowed, UpstreamError
 from gateway.http.exchange import ClientExchange
@@ -22,8 +22,11 @@ from gateway.upload.handler import UploadResources, size_hint
 from gateway.upload.intake import Intake
 from gateway.upload.plan import StoredFile, make_plan, must_remove, request_values
 from gateway.upload.rewritten import RewrittenForm, sign_form
-from gateway.upload.route_store import new_name
+from gateway.upload.route_store import RouteStore, new_name
 from gateway.upload.route_stores import RouteFiles
+
+# Forms up to this size are read whole; it is what a connection reads ahead anyway.
+SMALL_FORM_BYTES: Final = 64 * 1024
 
 
 class Backend(Protocol):
@@ -78,6 +81,7 @@ class RouteUpload:
         self._sign_key = sign_key
         self._plan = make_plan(route)
         self._store = store
+        self._small_files = store if isinstance(store, RouteStore) else None
 
     async def handle(self, exchange: ClientExchange) -> None:
         """Raises: what a client, the store or the backend can do wrong."""
@@ -121,32 +125,48 @@ class RouteUpload:
     async def _stream(self, exchange: ClientExchange, form: RouteForm, boundary: bytes) -> None:
         decoder = FormDecoder(boundary, self._plan.limits)
         started = time.monotonic()
+        length = exchange.body.left
+        if length is not None and length <= SMALL_FORM_BYTES:
+            # So little is cheaper taken whole than by blocks.
+            content = bytearray(await exchange.body.read(length))
+            form.received = length
+            for event in decoder.feed(content, 0, length):
+                if not self._note(exchange, form, event, length):
+                    await _take(form, event, None)
+            await self._keep_rate(form, started)
+        else:
+            await self._stream_blocks(exchange, form, decoder, started)
+        decoder.finish()
+        for intake in form.files:
+            await intake.finish()
+
+    async def _stream_blocks(
+        self, exchange: ClientExchange, form: RouteForm, decoder: FormDecoder, started: float
+    ) -> None:
         async with aclosing(exchange.body.blocks(self._resources.pool)) as blocks:
             async for block, ranges in blocks:
                 for start, end in ranges:
                     form.received += end - start
                     for event in decoder.feed(block.buffer, start, end):
-                        await self._take(exchange, form, event, block)
+                        if not self._note(exchange, form, event, block.filled):
+                            await _take(form, event, block)
                 await self._keep_rate(form, started)
-        decoder.finish()
-        for intake in form.files:
-            await intake.finish()
 
     async def _keep_rate(self, form: RouteForm, started: float) -> None:
         rate = self._route.max_rate
         if rate and (early_s := started + form.received / rate - time.monotonic()) > 0:
             await asyncio.sleep(early_s)
 
-    async def _take(self, exchange: ClientExchange, form: RouteForm, event: FormEvent, block: Block) -> None:
+    def _note(self, exchange: ClientExchange, form: RouteForm, event: FormEvent, received: int) -> bool:
+        """Take note of all that is no file's content, among ``received`` bytes. False for what is."""
         match event:
-            case PartData(data) if form.open_name is None:
-                if form.files:
-                    await form.files[-1].take(data, block)
+            case PartData() if form.open_name is None:
+                return False
             case PartData(data):
                 if form.open_name:
                     form.open_value += data
             case PartBegin() if event.is_file:
-                self._begin_file(exchange, form, event, block)
+                self._begin_file(form, event, size_hint(exchange, received))
             case PartBegin(name=name, no_file_chosen=no_file):
                 form.open_name = "" if no_file or not self._plan.passes(name) else name
                 form.open_value.clear()
@@ -156,16 +176,18 @@ class RouteUpload:
                 form.open_name = None
             case _:
                 pass
+        return True
 
-    def _begin_file(self, exchange: ClientExchange, form: RouteForm, part: PartBegin, block: Block) -> None:
+    def _begin_file(self, form: RouteForm, part: PartBegin, hint: int | None) -> None:
         name = new_name()
         intake = Intake(
             self._store,
             self._resources.workers,
             staged=name,
-            size_hint=size_hint(exchange, block),
+            size_hint=hint,
             max_bytes=self._route.max_file_bytes,
             digests=self._plan.digests,
+            small_files=self._small_files,
         )
         form.order.append(len(form.files))
         form.files.append(intake)
@@ -181,7 +203,7 @@ class RouteUpload:
         for entry in form.order:
             if isinstance(entry, int):
                 received = await form.files[entry].seal()
-                path = str(self._store.path_of(form.names[entry]))
+                path = self._store.path_of(form.names[entry])
                 stored = StoredFile(path=path, size=received.size, digests=received.digests)
                 rewritten.add_file(form.parts[entry], stored)
             else:
@@ -193,3 +215,8 @@ class RouteUpload:
         signature = sign_form(self._sign_key, encoded, method="POST", target=target, now=time.time())
         fields = (("content-type", encoded.content_type), signature)
         return await self._backend.pass_form(exchange, target=target, body=encoded.body, fields=fields)
+
+
+async def _take(form: RouteForm, event: FormEvent, block: Block | None) -> None:
+    if isinstance(event, PartData) and form.files:
+        await form.files[-1].take(event.data, block)

@@ -1,7 +1,6 @@
 """Owns the choice of where an upload route's files go: a folder, or a bucket."""
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Protocol
 
 from gateway.settings import Settings
@@ -22,7 +21,7 @@ class RouteFiles(Protocol):
         """Begin a file, which is where ``path_of`` says once it is sealed. Raises: StoreFull, StoreDown."""
         ...
 
-    def path_of(self, name: str) -> Path | str:
+    def path_of(self, name: str) -> str:
         """What the backend is told as ``$upload_tmp_path``."""
         ...
 

@@ -34,22 +34,22 @@ def test_a_file_is_seen_only_when_it_is_whole(tmp_path: Path) -> None:
     assert _mode(tmp_path / "s" / INCOMING) == 0o700
     writer.write(memoryview(b" and half"))
     assert writer.seal().size == 13
-    assert _files(tmp_path) == [store.path_of(name)]
-    assert store.path_of(name).read_bytes() == b"half and half"
+    assert _files(tmp_path) == [Path(store.path_of(name))]
+    assert Path(store.path_of(name)).read_bytes() == b"half and half"
 
 
 def test_sub_folders_come_from_the_end_of_the_name(tmp_path: Path) -> None:
     store = _store(tmp_path, levels=(1, 2))
     assert (
-        store.path_of("00112233445566778899aabbccddeeff")
+        Path(store.path_of("00112233445566778899aabbccddeeff"))
         == tmp_path / "f/ef/00112233445566778899aabbccddeeff"
     )
-    assert _store(tmp_path, levels=()).path_of("abc") == tmp_path / "abc"
+    assert Path(_store(tmp_path, levels=()).path_of("abc")) == tmp_path / "abc"
 
 
 def test_paths_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert _store(Path("rel"), levels=()).path_of("abc") == tmp_path / "rel/abc"
+    assert Path(_store(Path("rel"), levels=()).path_of("abc")) == tmp_path / "rel/abc"
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_access_bits_are_the_routes_whatever_the_umask(tmp_path: Path, access: i
         store.create(name, size_hint=0).seal()
     finally:
         os.umask(before)
-    path = store.path_of(name)
+    path = Path(store.path_of(name))
     assert _mode(path) == access
     assert [_mode(above) for above in list(path.parents)[:3]] == [folder] * 3
 
@@ -94,7 +94,7 @@ def test_a_name_is_never_used_twice(tmp_path: Path) -> None:
     with pytest.raises(StoreDown):
         again.seal()
     again.discard()
-    assert store.path_of(name).read_bytes() == b""
+    assert Path(store.path_of(name)).read_bytes() == b""
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".", "x", "A" * 32, "0" * 200, "a\0"])
@@ -131,10 +131,10 @@ def test_a_sweep_takes_what_a_dead_process_left_and_nothing_else(tmp_path: Path)
     dead.write_bytes(b"57344 bytes, say")
     assert store.sweep(older_than_s=0) == 1
     assert not dead.exists()
-    assert store.path_of(done).exists()
+    assert Path(store.path_of(done)).exists()
     living.write(b"x")
     living.seal()
-    assert store.path_of(living.staged).read_bytes() == b"x"
+    assert Path(store.path_of(living.staged)).read_bytes() == b"x"
 
 
 def test_a_sweep_takes_old_files_that_no_backend_fetched(tmp_path: Path) -> None:
@@ -143,15 +143,17 @@ def test_a_sweep_takes_old_files_that_no_backend_fetched(tmp_path: Path) -> None
     for name in names:
         store.create(name, size_hint=None).seal()
     old = time.time() - 7200
-    os.utime(store.path_of(names[0]), (old, old))
+    os.utime(Path(store.path_of(names[0])), (old, old))
     foreign = [tmp_path / "README", tmp_path / "1" / "22" / "notes"]
     foreign[1].parent.mkdir(parents=True)
     for path in foreign:
         path.write_text("")
         os.utime(path, (old, old))
     assert store.sweep(older_than_s=3600) == 1
-    assert not store.path_of(names[0]).exists()
-    assert all(path.exists() for path in (*foreign, store.path_of(names[1]), store.path_of(names[2])))
+    assert not Path(store.path_of(names[0])).exists()
+    assert all(
+        path.exists() for path in (*foreign, Path(store.path_of(names[1])), Path(store.path_of(names[2])))
+    )
 
 
 def test_a_file_system_without_hard_links_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,11 +165,11 @@ def test_a_file_system_without_hard_links_will_do(tmp_path: Path, monkeypatch: p
     writer = store.create(name, size_hint=None)
     writer.write(b"x")
     writer.seal()
-    assert _files(tmp_path) == [store.path_of(name)]
+    assert _files(tmp_path) == [Path(store.path_of(name))]
 
 
 def test_removing_what_the_backend_took_is_fine(tmp_path: Path) -> None:
     store, name = _store(tmp_path), new_name()
     store.create(name, size_hint=None).seal()
-    store.path_of(name).unlink()
+    Path(store.path_of(name)).unlink()
     store.remove(name)

@@ -105,7 +105,7 @@ class _Story:
         assert self._part is not None
         if self._part.is_file:
             sealed = self.writers[-1].seal()
-            path = str(self._store.path_of(sealed.staged))
+            path = self._store.path_of(sealed.staged)
             stored = StoredFile(path=path, size=sealed.size, digests=self._digests.values())
             self.rewritten.add_file(self._part, stored)
         elif not self._part.no_file_chosen:
