@@ -17,6 +17,7 @@ from gateway.http.head import RequestHead
 from gateway.net.answer import HttpDate, RequestIds
 from gateway.net.blocks import Block
 from gateway.net.body import Body
+from gateway.net.peer_address import peer_address
 from gateway.settings import Limits
 
 log = logging.getLogger("gateway.net")
@@ -126,8 +127,7 @@ class Connection(asyncio.BufferedProtocol):
         self.transport = cast(asyncio.Transport, transport)
         self.restore_write_limits()
         if not self.address:
-            peername = transport.get_extra_info("peername")
-            self.address = peername[0] if isinstance(peername, tuple) and peername else "unix:"
+            self.address = peer_address(transport)
         if len(self.context.connections) >= self.context.limits.connections:
             self.transport.abort()
             return

@@ -32,6 +32,7 @@ from gateway.net.frames import (
 from gateway.net.http2_answer import Http2Exchange
 from gateway.net.http2_stream import Http2Stream
 from gateway.net.http2_wire import Broken, Cancelled, Code, Requested, Trailed, Widened, Wire, WireEvent
+from gateway.net.peer_address import peer_address
 from gateway.net.session import answer
 from gateway.net.windows import ConnectionWindow, WindowBudget
 
@@ -75,8 +76,7 @@ class Http2Connection(asyncio.BufferedProtocol):
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
         if not self.address:
-            peername = transport.get_extra_info("peername")
-            self.address = peername[0] if isinstance(peername, tuple) and peername else "unix:"
+            self.address = peer_address(transport)
         if len(self.context.connections) >= self.context.limits.connections:
             self.transport.abort()
             return
