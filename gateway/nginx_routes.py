@@ -137,6 +137,8 @@ def _take_names(made: Imported, names: Directive) -> None:
 
 
 def _take_location(made: Imported, location: Location, site: _Site) -> None:
+    if location.own("internal"):
+        return  # only a target: no client reaches it
     passed = location.own("upload_pass")
     backend = None if passed else backend_of(location, site.upstreams)
     if passed is None and backend is None:
@@ -153,7 +155,7 @@ def _take_location(made: Imported, location: Location, site: _Site) -> None:
     if passed is not None:
         _take_upload(made, location, passed, route, site)
     elif backend is not None:
-        _take_forward(made, location, backend, route)
+        _take_forward(made, location, backend, route, site)
     _note_unknown(made, location)
     _add_route(made, route, location)
 
@@ -185,7 +187,9 @@ def _note_no_backend(made: Imported, location: Location) -> None:
             return
 
 
-def _take_forward(made: Imported, location: Location, backend: Backend, route: dict[str, Any]) -> None:
+def _take_forward(
+    made: Imported, location: Location, backend: Backend, route: dict[str, Any], site: _Site
+) -> None:
     for note in backend.notes:
         made.note(note)
     if backend.path and backend.path != location.pattern:
@@ -194,7 +198,7 @@ def _take_forward(made: Imported, location: Location, backend: Backend, route: d
             " a forwarded path stays as it is"
         )
     route.update(action="forward", upstream=backend.upstream)
-    _take_auth(made, location, route)
+    _take_auth(made, location, route, site)
     limit = location.value("client_max_body_size")
     route["max_body_bytes"] = _BODY_DEFAULT if limit is None else _size(limit) or 0
 
@@ -204,7 +208,7 @@ def _take_upload(
 ) -> None:
     route["action"] = "upload"
     route |= _target(made, passed, site)
-    _take_auth(made, location, route)
+    _take_auth(made, location, route, site)
     _take_store(location, route)
     _note_public_store(made, route, site)
     for directive, setting in _SIZES.items():
@@ -306,18 +310,28 @@ def _take_fields(made: Imported, location: Location, route: dict[str, Any]) -> N
             route[setting] = fields
 
 
-def _take_auth(made: Imported, location: Location, route: dict[str, Any]) -> None:
+def _take_auth(made: Imported, location: Location, route: dict[str, Any], site: _Site) -> None:
     asked = location.value("auth_request")
     if not asked or asked == "off":
         return
-    if re.fullmatch(r"/[!-~]*", asked) and "$" not in asked:
-        route["auth_url"] = asked
-        made.note(
-            f"{location.directive.place}: auth_request {asked} became auth_url: the gateway asks the route's upstream"
-            " for that path. If another backend answers it, give its whole URL."
-        )
-    else:
+    if not re.fullmatch(r"/[!-~]*", asked) or "$" in asked:
         made.note(f"{location.directive.place}: auth_request {asked} has variables. Set auth_url.")
+        return
+    target = location_for(site.locations, asked)
+    backend = target and backend_of(target, site.upstreams)
+    route["auth_url"] = asked
+    if target and backend:
+        if backend.path:
+            route["auth_url"] = backend.path + ("" if target.kind == "=" else asked[len(target.pattern) :])
+        if backend.upstream == route["upstream"]:
+            return
+        if backend.upstream.startswith("http://") and not backend.notes:
+            route["auth_url"] = backend.upstream + route["auth_url"]
+            return
+    made.note(
+        f"{location.directive.place}: auth_request {asked} became auth_url: the gateway asks the route's upstream"
+        " for that path. If another backend answers it, give its whole URL."
+    )
 
 
 # What is known to need nothing here, and what is not known.

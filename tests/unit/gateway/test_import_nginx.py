@@ -270,6 +270,27 @@ def test_odd_directives_are_named_or_mean_nothing(inner: str, sentence: str) -> 
     assert sentence in "".join(made.notes)
 
 
+@pytest.mark.parametrize(
+    ("location", "url"),
+    [
+        ("= /auth { internal; proxy_pass http://10.0.0.9:81; }", "http://10.0.0.9:81/auth"),
+        ("= /auth { internal; proxy_pass http://10.0.0.9:81/who; }", "http://10.0.0.9:81/who"),
+        ("/au { internal; proxy_pass http://10.0.0.9:81/who/; }", "http://10.0.0.9:81/who/th"),
+        ("= /auth { internal; proxy_pass http://127.0.0.1:9; }", "/auth"),
+    ],
+)
+def test_who_answers_an_auth_request_is_asked_and_not_made_a_route(location: str, url: str) -> None:
+    made = _translate(
+        "server { location /u {"
+        + MODULE
+        + "auth_request /auth; } location @app { proxy_pass http://127.0.0.1:9; }"
+        " location " + location + " }"
+    )
+    (route,) = made.routes
+    assert (route["upstream"], route["auth_url"]) == ("http://127.0.0.1:9", url)
+    assert made.notes == []
+
+
 def test_a_resumable_upload_is_named_where_it_is_inherited_from() -> None:
     _, made = _upload("", server="upload_resumable on;")
     assert "/uploads/" in made.notes[0]
