@@ -73,6 +73,7 @@ def copy_database(settings: Settings) -> Path:
     if url.startswith(SQLITE):
         target = folder / f"registry-{stamp}.db"
         _copy_sqlite(Path(url.removeprefix(SQLITE)), target)
+        _make_one_file(target)
         return target
     target = folder / f"registry-{stamp}.dump"
     _run(("pg_dump", "--format=custom", f"--file={target}", _libpq_url(url)), "pg_dump")
@@ -106,6 +107,15 @@ def _copy_sqlite(source: Path, target: Path) -> None:
             old.backup(new)
     except (sqlite3.Error, OSError) as exc:
         raise UpgradeFailed(f"copying {source} to {target} failed: {exc}") from exc
+
+
+def _make_one_file(copy: Path) -> None:
+    """No write-ahead log beside it: who puts it back by hand copies this file and has all."""
+    try:
+        with contextlib.closing(sqlite3.connect(copy)) as database:
+            database.execute("PRAGMA journal_mode=DELETE")
+    except sqlite3.Error as exc:
+        raise UpgradeFailed(f"{copy} cannot be made whole: {exc}") from exc
 
 
 def _libpq_url(url: str) -> str:

@@ -1,5 +1,7 @@
 """Owns what happens when the disk is full: said before the bytes where it can be known, and never a half image."""
 
+import http.client
+import http.client
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,3 +67,35 @@ def test_a_disk_that_fills_during_uploads_loses_only_those(full_product: Product
     assert len(_files(disk / "blobs")) == kept
     with OpenUpload(full_product, token=token, collection="ada/t", name="next", size_bytes=2 * MIB) as upload:
         assert upload.finish()[0] == 201
+
+
+def test_an_upload_that_nobody_knew_the_length_of_is_told_507_and_the_others_go_on(
+    full_product: Product, disk: Path
+) -> None:
+    token = full_product.new_user("ada")
+    connection = http.client.HTTPSConnection(
+        "localhost", full_product.https_port, context=full_product.ssl_context(), timeout=60
+    )
+
+    def more_than_fits() -> Iterator[bytes]:
+        yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="big.sif"\r\n\r\n'
+        for _ in range(40):
+            yield bytes(MIB)
+        yield b"\r\n--b--\r\n"
+
+    with OpenUpload(full_product, token=token, collection="ada/t", name="other", size_bytes=8 * MIB) as other:
+        other.send(2 * MIB)
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "multipart/form-data; boundary=b"}
+        try:
+            connection.request(
+                "POST", "/upload?collection=ada/t&name=big", more_than_fits(), headers, encode_chunked=True
+            )
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # it was answered before it had sent all
+        assert connection.getresponse().status == 507
+        connection.close()
+        assert other.finish()[0] == 201
+    with OpenUpload(full_product, token=token, collection="ada/t", name="next", size_bytes=8 * MIB) as upload:
+        assert upload.finish()[0] == 201
+    assert len(_files(disk / "blobs")) == 2
+    assert len(_files(disk)) == len(_files(disk / "blobs"))

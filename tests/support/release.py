@@ -19,6 +19,7 @@ down_revision = "{old}"
 def upgrade() -> None:
     op.create_table("release_{new}", sa.Column("id", sa.Integer(), primary_key=True))
     time.sleep({seconds})
+    {last}
 '''
 SAYS: Final = "a next release is ready"
 
@@ -31,7 +32,7 @@ class ReleaseFolder:
         folder.mkdir()
         self.environ: Final = {"PYTHONPATH": str(folder), "PYTHONSAFEPATH": "1"}
 
-    def install(self, *, seconds: float) -> str:
+    def install(self, *, seconds: float = 0.0, migration_fails: bool = False) -> str:
         """Install a release with one migration more than this one, which takes so long; its revision."""
         from registry_core.repo.migrate import HEAD  # loads SQLAlchemy, and not every test needs it
 
@@ -39,14 +40,28 @@ class ReleaseFolder:
         for name in ("gateway", "registry_core", "maintenance", "conf"):
             shutil.copytree(_ROOT / name, self._folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         core = self._folder / "registry_core" / "repo"
-        text = _MIGRATION.format(new=new, old=HEAD, seconds=seconds)
+        text = _MIGRATION.format(
+            new=new,
+            old=HEAD,
+            seconds=seconds,
+            last='raise RuntimeError("a row that nobody foresaw")' if migration_fails else "",
+        )
         (core / "versions" / f"{new}_next.py").write_text(text)
         _change(core / "migrate.py", f'"{HEAD}"', f'"{new}"')
         _change(self._folder / "gateway" / "app.py", '(f"ready: ', f'(f"{SAYS}: ')
         return new
 
+    def spoil_gateway(self) -> None:
+        """The gateway of the release does not start."""
+        _change(self._folder / "gateway" / "app.py", "import asyncio", "import a_package_nobody_installed")
+
+    def remove(self) -> None:
+        """Install the release that was before."""
+        for folder in self._folder.iterdir():
+            shutil.rmtree(folder)
+
 
 def _change(file: Path, old: str, new: str) -> None:
     text = file.read_text()
     assert old in text, f"{file} has no {old}"
-    file.write_text(text.replace(old, new))
+    file.write_text(text.replace(old, new, 1))
