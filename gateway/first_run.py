@@ -20,6 +20,8 @@ from typing import Final
 
 import click
 
+from gateway.with_parent import leashed
+
 _BIN: Final = Path(sys.executable).parent
 _ADMIN: Final = "admin"
 _READY_S: Final = 60.0
@@ -73,7 +75,7 @@ def main() -> int:
         "--https",
         place.https,
     ]
-    gateway = subprocess.Popen([str(word) for word in serve])  # noqa: S603 - our own command
+    gateway = subprocess.Popen([*leashed(), *map(str, serve)])  # noqa: S603 - our own command
     # Ctrl-C reaches the gateway by itself (same terminal); a plain kill of this process has to be passed on.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: gateway.terminate())

@@ -184,8 +184,8 @@ class S3(Section):
     external_endpoint: str = Field(
         "", description="HOST:PORT in links for clients, direct mode (MINIO_EXTERNAL_SERVER)."
     )
-    external_ssl: bool | None = Field(
-        None, description="Whether clients reach the external endpoint by TLS; null = as ssl says."
+    external_ssl: Literal["same", "on", "off"] = Field(
+        "same", description="Whether clients reach the external endpoint by TLS; same = as ssl says."
     )
     bucket: str = Field("sregistry", description="Bucket; made if it is missing (MINIO_BUCKET).")
     region: str = Field("us-east-1", description="Region (MINIO_REGION).")

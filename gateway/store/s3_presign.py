@@ -93,8 +93,11 @@ def key_pairs(settings: S3) -> tuple[tuple[str, str], ...]:
 
 def external_url(settings: S3) -> str:
     """Where clients reach S3."""
-    is_tls = settings.ssl if settings.external_ssl is None else settings.external_ssl
-    return f"{'https' if is_tls else 'http'}://{settings.external_endpoint or settings.endpoint}"
+    host, is_tls = settings.endpoint, settings.ssl
+    if settings.external_endpoint:
+        host = settings.external_endpoint
+        is_tls = {"same": is_tls, "on": True, "off": False}[settings.external_ssl]
+    return f"{'https' if is_tls else 'http'}://{host}"
 
 
 def signer_of(settings: S3, keys: tuple[str, str]) -> Signer:

@@ -36,11 +36,7 @@ def _first_run(home: Path, ports: tuple[int, int], module: str = "gateway.first_
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     try:
-        deadline = time.monotonic() + 60
-        while "Stop with Ctrl-C" not in said.read_text():
-            assert process.poll() is None, said.read_text()
-            assert time.monotonic() < deadline, said.read_text()
-            time.sleep(0.1)
+        _wait_said(process, said)
         yield said.read_text()
     finally:
         process.send_signal(signal.SIGTERM)
@@ -48,6 +44,14 @@ def _first_run(home: Path, ports: tuple[int, int], module: str = "gateway.first_
         left = wait_gone(processes_naming(str(home / "data")), timeout_s=10)
     assert status == 0
     assert left == []
+
+
+def _wait_said(process: subprocess.Popen[bytes], said: Path) -> None:
+    deadline = time.monotonic() + 60
+    while "Stop with Ctrl-C" not in said.read_text():
+        assert process.poll() is None, said.read_text()
+        assert time.monotonic() < deadline, said.read_text()
+        time.sleep(0.1)
 
 
 def test_the_lines_that_are_printed_work_and_a_second_run_makes_no_second_admin(home: Path) -> None:
@@ -70,6 +74,24 @@ def test_the_lines_that_are_printed_work_and_a_second_run_makes_no_second_admin(
     with _first_run(home, ports) as said:
         assert "Password" not in said
         assert re.search(r"User +admin\n", said)
+
+
+def test_with_s3_nothing_is_left_when_it_is_killed(home: Path) -> None:
+    said = home / "said"
+    with said.open("wb") as log:
+        process = subprocess.Popen(
+            [
+                sys.executable, "-m", "tests.support.run_s3", "--data-dir", str(home / "data"),
+                "--http", f"127.0.0.1:{free_port()}", "--https", f"127.0.0.1:{free_port()}",
+            ],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    try:
+        _wait_said(process, said)
+    finally:
+        process.kill()
+        process.wait()
+    assert wait_gone(processes_naming(str(home / "data")), timeout_s=20) == []
 
 
 def test_with_s3_the_images_are_in_its_folder_and_there_again_after_a_restart(home: Path) -> None:

@@ -1,4 +1,5 @@
-"""Owns `make run-s3`: `make run` with an S3 server of its own, for trying things out. Both end together.
+"""Owns `make run-s3`: `make run` with an S3 server of its own, for trying things out. All end together,
+also when this process is killed.
 
 The server is SeaweedFS on loopback, its data in the data folder, its keys new at each start.
 """
@@ -11,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from gateway.with_parent import leashed
 from tests.support.seaweed import running_seaweed
 
 
@@ -26,7 +28,7 @@ def main() -> int:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # also while S3 starts: nothing is left running
     access_key, secret_key = secrets.token_hex(10), secrets.token_hex(20)
-    with running_seaweed(folder, keys=(access_key, secret_key)) as server:
+    with running_seaweed(folder, keys=(access_key, secret_key), prefix=leashed()) as server:
         print(
             f"S3 answers at http://{server.endpoint}/ (access key {access_key}, secret key {secret_key})",
             flush=True,
@@ -39,7 +41,7 @@ def main() -> int:
             "MINIO_ROOT_USER": access_key,
             "MINIO_ROOT_PASSWORD": secret_key,
         }
-        command = [sys.executable, "-m", "gateway.first_run", "--data-dir", str(data_dir)]
+        command = [*leashed(), sys.executable, "-m", "gateway.first_run", "--data-dir", str(data_dir)]
         registry = subprocess.Popen([*command, "--http", given.http, "--https", given.https], env=environ)
         # Ctrl-C reaches it by itself (same terminal); a plain kill of this process has to be passed on.
         signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -27,11 +27,19 @@ _START_S: Final = 60.0
 class Seaweed:
     """One server. ``stop`` and ``start`` keep ports and data: a restart as S3's clients see it."""
 
-    def __init__(self, folder: Path, *, certificate: Path | None = None, key: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        certificate: Path | None = None,
+        key: Path | None = None,
+        prefix: tuple[str, ...] = (),
+    ) -> None:
         self.folder = folder
         self.data = folder / "weed"
         self.data.mkdir(parents=True, exist_ok=True)
         self._tls = (certificate, key)
+        self._prefix = prefix
         self.port, *self._ports = free_ports(9)
         self._process: subprocess.Popen[bytes] | None = None
         self.accept_keys((ACCESS_KEY, SECRET_KEY))
@@ -79,6 +87,7 @@ class Seaweed:
                 f"-s3.key.file={key}",
             ]
         command = [
+            *self._prefix,
             str(WEED),
             "-logtostderr",
             "-v=0",
@@ -170,9 +179,10 @@ def running_seaweed(
     certificate: Path | None = None,
     key: Path | None = None,
     keys: tuple[str, str] = (ACCESS_KEY, SECRET_KEY),
+    prefix: tuple[str, ...] = (),
 ) -> Iterator[Seaweed]:
-    """A server for as long as the block runs; it takes one pair of ``keys``."""
-    server = Seaweed(folder, certificate=certificate, key=key)
+    """A server for as long as the block runs; it takes one pair of ``keys``. ``prefix`` comes before its command."""
+    server = Seaweed(folder, certificate=certificate, key=key, prefix=prefix)
     server.accept_keys(keys)
     try:
         server.start()

@@ -62,6 +62,15 @@ def test_a_digest_is_signed_where_servers_look_for_it() -> None:
         ({"external_endpoint": "s3.example.org:443"}, "https://s3.example.org/images/"),
         ({"external_endpoint": "s3.example.org:80", "ssl": False}, "http://s3.example.org/images/"),
         ({"external_endpoint": "", "endpoint": "minio:9000"}, "https://minio:9000/images/"),
+        ({"external_endpoint": "s3.example.org", "ssl": False}, "http://s3.example.org/images/"),
+        (
+            {"external_endpoint": "s3.example.org:443", "ssl": False, "external_ssl": "on"},
+            "https://s3.example.org/images/",
+        ),
+        (
+            {"external_endpoint": "", "endpoint": "minio:9000", "ssl": False, "external_ssl": "on"},
+            "http://minio:9000/images/",
+        ),
     ],
 )
 def test_links_name_the_host_as_clients_send_it(changes: dict[str, object], start: str) -> None:
