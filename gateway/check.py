@@ -30,6 +30,7 @@ from gateway.settings import Settings
 from gateway.settings_source import LoadedSettings
 from gateway.store.opening import open_store
 from gateway.store.s3_presign import external_url
+from gateway.upload.route_stores import check_route_store
 
 LOW_FREE_BYTES: Final = 5 << 30  # about one large image: the next upload may not fit
 SOON_DAYS: Final = 14.0
@@ -75,6 +76,7 @@ def inspect(loaded: LoadedSettings) -> list[Finding]:
         inspect_certificate_of,
         inspect_ports,
         inspect_store,
+        inspect_route_stores,
         inspect_direct_downloads,
         inspect_core,
         inspect_maintenance,
@@ -286,14 +288,22 @@ def inspect_store(settings: Settings) -> Iterator[Finding]:
     """Proven by use."""
     subject = f"store ({settings.storage.kind})"
     if settings.storage.kind == "disk" and not settings.store_root.exists():
-        yield _warn(
-            subject, f"{settings.store_root.absolute()} is not there yet", "it is made by 'gateway serve'"
-        )
+        yield _warn(subject, f"{settings.store_root.absolute()} is not there yet", "'gateway serve' makes it")
         return
     try:
         yield _ok(subject, open_store(settings).check())
     except GatewayError as exc:
         yield _fail(subject, exc.detail or exc.message, _STORE_REMEDIES[settings.storage.kind])
+
+
+def inspect_route_stores(settings: Settings) -> Iterator[Finding]:
+    """Where the files of each upload route go."""
+    for route in (route for route in settings.routes if route.action == "upload"):
+        try:
+            yield _ok(f"route {route.place}", check_route_store(route, settings))
+        except GatewayError as exc:
+            remedy = _STORE_REMEDIES["s3"] if route.store_s3 else "the gateway must be able to write there"
+            yield _fail(f"route {route.place}", exc.detail or exc.message, remedy)
 
 
 _STORE_REMEDIES: Final = {

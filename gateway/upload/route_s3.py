@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from gateway.errors import BlobMissing, StoreDown, StoreError
+from gateway.errors import BlobMissing, StoreError
 from gateway.settings import S3
 from gateway.store.base import SealedBlob
 from gateway.store.disk_staging import Staging
@@ -82,19 +82,6 @@ class S3RouteStore:
             if older_than_s:
                 removed += self._sweep_old(before=time.time() - older_than_s)
         return removed
-
-    def check(self) -> str:
-        """Prove by use that files can be put there and taken away. Raises: StoreDown, StoreFull."""
-        probe = f"{self._prefix}check"
-        with S3Faults():
-            self._records.write(probe, memoryview(b"probe"))
-            try:
-                if not list(self._records.list(probe)):
-                    raise StoreDown(detail=f"{self.wire.where} does not list what it was given")
-                self._multiparts.abort(probe, self._multiparts.start(probe))
-            finally:
-                self._records.delete(probe)
-        return f"{self.wire.where}/{self._prefix}: writes, lists, takes multipart uploads"
 
     def uploads(self) -> list[Multipart]:
         """What S3 has of files that are not whole yet, whoever sends them. Raises: S3Fault, StoreDown."""

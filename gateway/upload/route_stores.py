@@ -6,7 +6,7 @@ from typing import Protocol
 from gateway.settings import Settings
 from gateway.settings_routes import Route
 from gateway.store.base import BlobWriter
-from gateway.upload.route_store import RouteStore
+from gateway.upload.route_store import RouteStore, new_name
 
 
 class RouteFiles(Protocol):
@@ -67,3 +67,19 @@ def open_route_store(route: Route, settings: Settings) -> RouteFiles:
         reserve_bytes=route.reserve_bytes,
         fsync=route.fsync,
     )
+
+
+def check_route_store(route: Route, settings: Settings) -> str:
+    """Prove by use that files can be put there and taken away; a short description. Raises: StoreDown, StoreFull."""
+    store = open_route_store(route, settings)
+    where = route.store_s3 or route.store
+    if route.store is not None and not route.store.exists():
+        return f"{where} is not there yet: it is made with the first file"
+    writer = store.create(new_name(), size_hint=None)
+    try:
+        writer.write(b"probe")
+        writer.seal()
+    finally:
+        writer.discard()
+    free = store.free_bytes()
+    return f"{where}: writable" + ("" if free is None else f", {free / 2**30:.1f} GiB free for files")

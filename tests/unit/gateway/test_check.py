@@ -122,3 +122,33 @@ def test_a_core_of_our_own_that_does_not_run_is_no_fault(tmp_path: Path) -> None
 def test_a_core_elsewhere_that_does_not_answer_fails(tmp_path: Path) -> None:
     settings = made(server={"data_dir": tmp_path}, core={"url": f"unix:{tmp_path}/core.sock"})
     assert of(list(check.inspect_core(settings)))[0] is Level.fail
+
+
+def test_a_routes_folder_is_proven_by_use(tmp_path: Path) -> None:
+    route = {"path": "/u", "action": "upload", "upstream": "http://127.0.0.1:1", "reserve_bytes": 0}
+
+    def found(store: Path, **more: object) -> list[check.Finding]:
+        settings = Settings.model_validate(
+            {"server": {"data_dir": tmp_path}, "routes": [{**route, "store": store, **more}]}
+        )
+        return list(check.inspect_route_stores(settings))
+
+    (tmp_path / "taken").write_text("a file")
+    (tmp_path / "there").mkdir()
+    assert "made with the first file" in found(tmp_path / "new")[0].what
+    assert not (tmp_path / "new").exists()
+    assert of(found(tmp_path / "there"))[0] is Level.ok
+    assert [path for path in (tmp_path / "there").rglob("*") if path.is_file()] == []
+    assert of(found(tmp_path / "taken"))[0] is Level.fail
+    assert of(found(tmp_path / "there", reserve_bytes=1 << 60))[0] is Level.fail
+
+
+def test_a_routes_bucket_that_does_not_answer_fails(tmp_path: Path) -> None:
+    route = {"path": "/u", "action": "upload", "upstream": "http://127.0.0.1:1", "store_s3": "bucket/in"}
+    s3 = {"endpoint": "127.0.0.1:1", "access_key": "a"}
+    settings = Settings.model_validate(
+        {"server": {"data_dir": tmp_path}, "routes": [route], "storage": {"s3": s3}}
+    )
+    (finding,) = check.inspect_route_stores(settings)
+    assert finding.level is Level.fail
+    assert "keys" in finding.remedy
