@@ -1,11 +1,16 @@
 """Owns what an upload route leaves behind when the gateway is killed or its disk is full: nothing."""
 
+import http.client
 import json
+import random
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from gateway.upload.route_store import INCOMING
 from tests.support.forms import form, part
 from tests.support.route_site import FILE, GOOD, Site, read_answers, running_site, until
 from tests.support.small_disk import small_disk
@@ -42,6 +47,40 @@ def test_killing_the_gateway_in_a_file_leaves_nothing_after_its_next_start(short
         assert json.loads(site.send("-/uploads", b"", method="GET")[1]) == {"uploads": []}
         status, body = site.send("plain", GOOD)
         assert (status, json.loads(body)["file1.size"]) == (200, ["5"])
+
+
+def test_kills_at_any_moment_leave_no_half_file_and_lose_none_that_the_backend_heard_of(
+    short_path: Path,
+) -> None:
+    keeps = '\npass_to = "/app/kept"\nfile_fields = ["path", "size"]\n'
+    with running_site(short_path, {"keep": keeps}, settings={"GATEWAY_SERVER__WORKERS": "2"}) as site:
+        for moment_s in (0.3, 0.7, 1.1):
+            over = threading.Event()
+            clients = [threading.Thread(target=_upload_until, args=(site, over, seed)) for seed in range(6)]
+            for client in clients:
+                client.start()
+            time.sleep(moment_s)
+            site.product.kill()
+            over.set()
+            for client in clients:
+                client.join()
+            site.product.start()
+            left = site.stored()
+            assert [path for path in left if INCOMING in path.parts] == []
+            told = {heard.fields["file1.path"][0]: heard.fields["file1.size"] for heard in site.backend.heard}
+            stored = {str(path): [str(path.stat().st_size)] for path in left}
+            assert told
+            assert told.items() <= stored.items()
+
+
+def _upload_until(site: Site, over: threading.Event, seed: int) -> None:
+    chance = random.Random(seed)
+    while not over.is_set():
+        body = form(part(FILE, bytes(chance.choice([10, 10_000, 300_000, 9_000_000]))))
+        try:
+            site.send("keep", body if chance.random() < 0.5 else iter([body]))
+        except (OSError, http.client.HTTPException):
+            over.wait(0.01)
 
 
 @pytest.mark.parametrize("route", ["brim", "reserve"])
