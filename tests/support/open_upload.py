@@ -39,7 +39,7 @@ class OpenUpload:
             f"Host: localhost:{product.https_port}\r\nAuthorization: Bearer {token}\r\n"
             f"Content-Type: multipart/form-data; boundary={_BOUNDARY}\r\nContent-Length: {length}\r\n\r\n"
         ).encode()
-        plain = socket.create_connection(("127.0.0.1", product.https_port), timeout=30)
+        plain = socket.create_connection(("127.0.0.1", product.https_port), timeout=90)
         self._socket: Final[ssl.SSLSocket] = product.ssl_context().wrap_socket(
             plain, server_hostname="localhost"
         )
