@@ -1,6 +1,6 @@
 """Owns the comparison of ways into S3: plain clients that send straight to it, and the gateway that sends it on.
 
-`python -m bench.s3_clients [--mib 256] [--rounds 5] [--apart]`. The ways take turns in each round, for the machine is
+`python -m bench.s3_clients [--mib 512] [--rounds 5] [--apart]`. The ways take turns in each round, for the machine is
 not the same from one minute to the next. What the server can take decides; the ratio of neighbours
 says what the gateway costs. CPU seconds are of the S3 server, the gateway, and the client, for each GiB.
 
@@ -36,7 +36,7 @@ _SDK_PART_BYTES: Final = 16 << 20
 def main() -> int:
     """Print one table."""
     parser = argparse.ArgumentParser(prog="python -m bench.s3_clients")
-    parser.add_argument("--mib", type=int, default=256)
+    parser.add_argument("--mib", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--target", default="/dev/shm")
     parser.add_argument("--apart", action="store_true", help="the server on one core, all else on the others")
