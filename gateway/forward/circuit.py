@@ -77,6 +77,13 @@ class Circuit:
             return self._pass
         if self.policy.is_probed or now < self.next_try:
             return REFUSED
+        return self._try(now)
+
+    def insist(self, now: float) -> int:
+        """A pass in any case, for what must not be in vain; where the circuit is open, it is a try."""
+        return self._pass if self.state is CircuitState.closed else self._try(now)
+
+    def _try(self, now: float) -> int:
         self._pass += 1
         self.next_try = now + self._pause()  # a try that hangs must not keep the others away for ever
         self._enter(CircuitState.half_open, now, self.reason)

@@ -48,9 +48,9 @@ class Upstream:
         self.counts = counts
         self._was_open = False
 
-    def attempt(self) -> "Attempt":
-        """``with`` this around one request. Raises: CoreDown while the circuit is open."""
-        return Attempt(self)
+    def attempt(self, *, insists: bool = False) -> "Attempt":
+        """``with`` this around one request. Raises: CoreDown while the circuit is open, unless it ``insists``."""
+        return Attempt(self, insists=insists)
 
     def refuse_while_open(self) -> None:
         """For what must not begin in vain. Takes nobody's try. Raises: CoreDown."""
@@ -88,9 +88,10 @@ def core_upstream(core: Core) -> Upstream:
 class Attempt:
     """One request through a circuit. ``sent`` when the upstream has all of it: its answer is timed from there."""
 
-    __slots__ = ("_circuit", "_given", "_sent_at", "_upstream")
+    __slots__ = ("_circuit", "_given", "_insists", "_sent_at", "_upstream")
 
-    def __init__(self, upstream: Upstream) -> None:
+    def __init__(self, upstream: Upstream, *, insists: bool) -> None:
+        self._insists = insists
         self._upstream = upstream
         self._circuit = upstream.circuit
         self._sent_at = 0.0
@@ -105,7 +106,8 @@ class Attempt:
         self._sent_at = float("inf")
 
     def __enter__(self) -> Self:
-        self._given = self._circuit.admit(time.monotonic())
+        now = time.monotonic()
+        self._given = self._circuit.insist(now) if self._insists else self._circuit.admit(now)
         if self._given == REFUSED:
             raise resting(self._upstream)
         return self

@@ -285,3 +285,20 @@ def test_a_planned_maintenance_is_announced_before_it_begins(page: Page, shared:
     shared.run("gateway", "maintenance", "off")
     page.reload()
     expect(page.get_by_role("complementary", name="Maintenance")).to_have_count(0)
+
+
+def test_a_form_that_meets_the_maintenance_is_sent_once(page: Page, shared: Product, ann: Ann) -> None:
+    page.context.clear_cookies()
+    page.goto(f"{shared.base}/login")
+    shared.run("gateway", "maintenance", "on", "--message", "New disks.")
+    try:
+        page.fill("input[name=name]", "somebody")
+        page.fill("input[name=password]", "a password of theirs")
+        page.get_by_role("main").get_by_role("button", name="Sign in").click()
+        expect(page.locator("body")).to_contain_text("Nothing of what you sent was kept")
+        sent = shared.log_text.count("POST /login 503")
+        page.wait_for_timeout(5_000)  # the page of a GET would have looked again twice
+        assert shared.log_text.count("POST /login 503") == sent == 1
+        assert page.locator("meta[http-equiv=refresh]").count() == 0
+    finally:
+        shared.run("gateway", "maintenance", "off")

@@ -1,5 +1,6 @@
 """Owns that uploads which begin while the core is away are kept, delivered, or refused in words: the whole product."""
 
+import base64
 import json
 import os
 import signal
@@ -80,6 +81,28 @@ def test_known_uploads_wait_for_the_core_and_strangers_do_not_begin(product: Pro
     assert "revoked" in refused["error"]["message"]
     assert len(product.blob_files()) == blobs + 1  # 'two' is there, nothing of 'three' is
     assert product.get("/v1/images/ada/tools/three:latest")[0] == 404
+
+
+def test_a_resumable_upload_waits_for_the_core_too(product: Product, tmp_path: Path) -> None:
+    token = product.new_user("ada")
+    file = tmp_path / "a.sif"
+    file.write_bytes(os.urandom(200_000))
+    assert upload(product, token, file, "one")[0] == 201
+    said = {"collection": "ada/tools", "name": "two", "tag": "latest", "filename": "a.sif"}
+    metadata = ",".join(f"{key} {base64.b64encode(value.encode()).decode()}" for key, value in said.items())
+    with core_away(product):
+        sent = product.curl(
+            "-D", "-", "-H", f"Authorization: Bearer {token}", "-H", "Tus-Resumable: 1.0.0",
+            "-H", "Upload-Length: 200000", "-H", f"Upload-Metadata: {metadata}",
+            "-H", "Content-Type: application/offset+octet-stream", "--data-binary", f"@{file}",
+            f"{product.base}/uploads",
+        ).stdout.lower()  # fmt: skip
+        assert sent.startswith("http/1.1 201"), sent
+        assert "upload-offset: 200000" in sent
+    deadline = time.monotonic() + SOON_S
+    while product.get("/v1/images/ada/tools/two:latest")[0] != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_while_all_is_closed_known_uploads_are_still_taken(product: Product, tmp_path: Path) -> None:

@@ -110,6 +110,17 @@ def test_a_try_that_hangs_does_not_keep_the_others_away_for_ever() -> None:
     assert state_of(circuit) is CircuitState.closed
 
 
+def test_what_must_not_be_in_vain_is_a_try_whatever_the_pause() -> None:
+    for is_probed in (False, True):
+        circuit = Circuit(replace(POLICY, is_probed=is_probed))
+        assert circuit.insist(0.0) == circuit.admit(0.0)
+        failing(circuit, 3)
+        circuit.failed(circuit.insist(0.1), 0.1, "refused")
+        assert state_of(circuit) is CircuitState.open
+        circuit.succeeded(circuit.insist(0.2), 0.3)
+        assert state_of(circuit) is CircuitState.closed
+
+
 def test_slow_answers_open_it_only_where_a_threshold_is_set() -> None:
     for policy, state in ((SLOW, CircuitState.open), (POLICY, CircuitState.closed)):
         circuit = Circuit(policy)
