@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import Any, Final
 
 from gateway.trace.observers import Event
@@ -9,6 +10,7 @@ from gateway.trace.stories import Story
 
 _INDENT: Final = " " * 13
 _KILO: Final = 1024
+_ALIKE_SHOWN: Final = 3
 
 
 def lines_of(story: Story, *, verbose: bool) -> Iterator[str]:
@@ -20,12 +22,33 @@ def lines_of(story: Story, *, verbose: bool) -> Iterator[str]:
         yield f"{stamp(main)} {_main_line(main)}"
     if verbose:
         yield from _heads(main)
-    for hop in story.hops:
+    for hop in story.hops if verbose else _shortened(story.hops):
         if hop is not main:
-            yield f"{_INDENT}└ {clean(hop.get('hop', ''))} {_what(hop)} {_outcome(hop)}"
+            count = f" × {hop['count']}" if "count" in hop else ""
+            yield f"{_INDENT}└ {clean(hop.get('hop', ''))} {_what(hop)}{count} {_outcome(hop)}"
             if verbose:
                 yield from _heads(hop)
         yield from (f"{_INDENT}! {clean(why)}" for why in hop.get("why", ()))
+
+
+def _shortened(hops: Iterable[Event]) -> Iterator[Event]:
+    """The same, but many that are alike and went well as one, with their sums: a large file has thousands of parts."""
+    for _, group in groupby(hops, key=_kind_of):
+        alike = list(group)
+        if len(alike) <= _ALIKE_SHOWN:
+            yield from alike
+            continue
+        sums = {key: sum(hop.get(key) or 0 for hop in alike) for key in ("seconds", "bytes_out", "bytes_in")}
+        yield {**alike[0], **sums, "target": _path(alike[0]), "head_s": None, "count": len(alike)}
+
+
+def _kind_of(hop: Event) -> tuple[Any, ...]:
+    is_well = not hop.get("error") and not hop.get("why")
+    return hop.get("hop"), hop.get("method"), _path(hop), hop.get("status"), is_well or id(hop)
+
+
+def _path(hop: Event) -> str:
+    return str(hop.get("target", "")).partition("?")[0]
 
 
 def stamp(event: Event) -> str:
@@ -99,7 +122,8 @@ def clean(text: Any) -> str:
 def ranking(stories: Iterable[Story]) -> Iterator[str]:
     """The slowest, each with the share of its hops."""
     for story in stories:
-        parts = ", ".join(f"{clean(hop.get('hop', ''))} {seconds(hop.get('seconds'))}" for hop in story.hops)
+        hops = _shortened(story.hops)
+        parts = ", ".join(f"{clean(hop.get('hop', ''))} {seconds(hop.get('seconds'))}" for hop in hops)
         answer = story.main
         yield (
             f"{seconds(story.seconds):>9}  {answer.get('status') or '---'} {_what(answer)}"

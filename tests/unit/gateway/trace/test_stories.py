@@ -149,6 +149,20 @@ def test_a_story_is_a_line_with_its_hops_beneath_and_the_reasons() -> None:
     assert lines[3].strip() == "! The secret key differs."
 
 
+def test_many_that_are_alike_are_one_line_and_a_failure_among_them_has_its_own() -> None:
+    parts = [
+        hop(hop="s3", method="PUT", target=f"/b/k?partNumber={number}", status=200) for number in range(9)
+    ]
+    parts[5] = parts[5] | {"status": 503, "error": "SlowDown"}
+    [story] = told(request(), *parts, answer())
+    assert [line.strip() for line in lines_of(story, verbose=False)][1:] == [
+        "└ s3 PUT /b/k × 5 200 1.2 s ↑5 B ↓25 B",
+        "└ s3 PUT /b/k?partNumber=5 503 250 ms ↑1 B ↓5 B SlowDown",
+        *(f"└ s3 PUT /b/k?partNumber={number} 200 250 ms ↑1 B ↓5 B" for number in (6, 7, 8)),
+    ]
+    assert len(list(lines_of(story, verbose=True))) == 10
+
+
 def test_heads_are_shown_only_when_they_are_asked_for() -> None:
     heads = {"request_head": [["host", "h"]], "answer_head": [["etag", "e"]]}
     [story] = told({**answer(), **heads})
