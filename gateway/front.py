@@ -121,6 +121,7 @@ class FrontDoor:
         moved = self._moved(head, exchange.peer.scheme)
         if moved is not None:
             exchange.route = "redirect"
+            self._open_to_pages(exchange)
             await exchange.reply(moved)
             return
         state = self._switch.current()
@@ -162,14 +163,18 @@ class FrontDoor:
         """Whether a browser asks if it may send to ``/uploads``; without a yes its page could not read our answer."""
         return head.method == "OPTIONS" and is_resumable(head.path) and bool(self._cors.preflight(head))
 
+    def _open_to_pages(self, exchange: ClientExchange) -> None:
+        """What is answered in the place of the resumable uploads can be read by the same pages as they."""
+        if is_resumable(exchange.head.path):
+            exchange.extra_fields = (*exchange.extra_fields, *self._cors.fields(exchange.head))
+
     async def _turn_away(self, exchange: ClientExchange, state: MaintenanceState) -> None:
         head = exchange.head
         exchange.route = "maintenance"
         if must_cut(head):
             exchange.abort()
             return
-        if is_resumable(head.path):
-            exchange.extra_fields = (*exchange.extra_fields, *self._cors.fields(head))
+        self._open_to_pages(exchange)
         # What belongs to a page of one's own comes with it, or the page would lose its style.
         asset = self._answers.asset(head.path) if head.method in {"GET", "HEAD"} else None
         await exchange.reply(asset or self._answers.answer(state, head, exchange.request_id))

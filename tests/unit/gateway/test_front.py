@@ -36,7 +36,7 @@ class Anybody:
         self.asked = 0
         self.error = error
 
-    async def handle(self, exchange: ClientExchange) -> None:
+    async def handle(self, exchange: ClientExchange, *_: object) -> None:
         """Count."""
         self.asked += 1
         if self.error is not None:
@@ -142,3 +142,34 @@ def test_an_upstream_that_is_left_alone_is_not_called_the_registry(tmp_path: Pat
     assert exchange.status == 503
     assert b"The notebook server rests." in exchange.content
     assert exchange.fields.get("retry-after")
+
+
+def test_a_spool_lets_known_credentials_reach_the_uploads_in_full_maintenance(tmp_path: Path) -> None:
+    sent = ("authorization", "Bearer t")
+    for method, path, fields, is_let_in in (
+        ("POST", "/upload", (sent,), True),
+        ("POST", "/upload", (("cookie", "a=b"),), True),
+        ("POST", "/upload", (), False),
+        ("GET", "/upload", (sent,), False),
+        ("PATCH", "/uploads/1", (sent,), True),
+        ("GET", "/v2/uploads/0123456789abcdef", (), True),
+        ("GET", "/collections", (sent,), False),
+        ("PUT", "/v2/transfers/x", (sent,), False),
+        ("POST", "/take", (sent,), False),
+    ):
+        for spool in (True, False):
+            _, asked = visited(tmp_path, method, path, *fields, spool=spool)
+            assert asked == (is_let_in and spool), (method, path, spool)
+        for mode in ("read-only", "uploads-off"):
+            if method == "POST":
+                assert visited(tmp_path, method, path, *fields, mode=mode, spool=True)[1] == 0
+
+
+def test_whom_the_spool_does_not_know_reads_the_maintenances_own_message(tmp_path: Path) -> None:
+    handler = Anybody(CoreDown())
+    exchange, asked = visited(
+        tmp_path, "POST", "/upload", ("authorization", "Bearer t"), handler=handler, spool=True
+    )
+    assert asked == 1
+    assert exchange.status == 503
+    assert b"New disks." in exchange.content
