@@ -89,8 +89,9 @@ class Clients:
         with ThreadPoolExecutor(2 * COUNT) as pool:
             uploads = [pool.submit(self.upload, number) for number in range(COUNT)]
             downloads = [pool.submit(self.download) for _ in range(COUNT)]
-            for future in (*uploads, *downloads):
-                future.add_done_callback(lambda _: self.half_way.abort())  # nobody ends before
+            for upload, download in zip(uploads, downloads, strict=True):  # nobody ends before
+                upload.add_done_callback(lambda _: self.half_way.abort())
+                download.add_done_callback(lambda _: self.half_way.abort())
             self.half_way.wait(60)
             seaweed.stop()
             self.died.set()
