@@ -24,7 +24,8 @@ from tests.support.acme_door import (
     sources,
     trusting,
 )
-from tests.support.pebble import EAB_KEY, EAB_KID, free_port, running_pebble
+from tests.support.pebble import EAB_KEY, EAB_KID, running_pebble
+from tests.support.product import free_port
 
 
 @pytest.fixture

@@ -17,12 +17,12 @@ from typing import Any, Final
 import pytest
 
 from tests.support.acme_door import NAMES, anyone
-from tests.support.pebble import Pebble, free_port, running_pebble
-from tests.support.product import Product, ProductFailed, running_product
+from tests.support.pebble import Pebble, running_pebble
+from tests.support.product import Product, ProductFailed, free_port, running_product
 
 RELUCTANT: Final = {"PEBBLE_WFE_NONCEREJECT": "30", "PEBBLE_AUTHZREUSE": "0"}
 RATE: Final = 100  # requests per second while the certificate changes
-SOON_S: Final = 60.0
+SOON_S: Final = 120.0
 TRIES: Final = 12  # so many that each of two workers is met
 
 
@@ -56,8 +56,8 @@ class Scene:
 
     @property
     def orders(self) -> int:
-        """How many orders Pebble took or refused since the beginning."""
-        return (self.folder / "pebble" / "pebble.log").read_text().count("POST /order-plz -> calling handler")
+        """How many orders Pebble took since the beginning; requests with a nonce that it rejects are none."""
+        return (self.folder / "pebble" / "pebble.log").read_text().count("Added order ")
 
     def start(self) -> None:
         """Serve; returns when core and store are usable, whatever the certificate."""
@@ -68,6 +68,14 @@ class Scene:
     def cert(self, *words: str) -> "subprocess.CompletedProcess[str]":
         """A `gateway cert` command beside the running gateway."""
         return self.product.run("gateway", "cert", *words, check=False)
+
+    def renew(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        """`gateway cert renew`; again when the gateway itself has a turn just then."""
+        done = self.cert("renew", *words)
+        while "Another process" in done.stderr:
+            time.sleep(0.2)
+            done = self.cert("renew", *words)
+        return done
 
     def status(self) -> dict[str, Any]:
         """What `gateway cert status` says."""
@@ -167,7 +175,7 @@ async def renew_under_load(place: Scene, context: ssl.SSLContext) -> Visitors:
     before = await place.leaf(context)
     coming = asyncio.create_task(visitors.come(stop))
     await asyncio.sleep(1)
-    renewed = await asyncio.to_thread(place.cert, "renew", "--force")
+    renewed = await asyncio.to_thread(place.renew, "--force")
     assert renewed.returncode == 0, renewed.stderr
     async with asyncio.timeout(SOON_S):
         while before in [await place.leaf(context) for _ in range(TRIES)]:
@@ -199,7 +207,7 @@ def test_two_names_are_issued_for_and_renewed_while_a_hundred_requests_a_second_
                 False,
                 "",
             )
-            orders, early = place.orders, place.cert("renew")
+            orders, early = place.orders, place.renew()
             assert (early.returncode, place.orders) == (0, orders), "it is not time yet"
             visitors = asyncio.run(renew_under_load(place, context))
             said = f"{challenge}, {workers} workers: {len(visitors.leaves)} requests, {len(visitors.failures)} failed"
@@ -208,7 +216,7 @@ def test_two_names_are_issued_for_and_renewed_while_a_hundred_requests_a_second_
             assert len(set(visitors.leaves)) == 2, "visitors saw the old certificate and the new one"
             assert len(visitors.leaves) > RATE
             assert place.orders > orders
-        failed = place.cert("renew", "--force")
+        failed = place.renew("--force")
         assert failed.returncode == 1
         assert "cannot be reached" in failed.stderr
         assert place.shown(context) == visitors.leaves[-1], "the working certificate stays"
@@ -253,7 +261,7 @@ def test_a_refused_order_is_told_and_rests_over_a_restart_until_it_is_mended(pla
 def test_after_kill_9_within_an_order_a_restart_waits_and_then_goes_on(place: Scene) -> None:
     with place.authority(PEBBLE_VA_NOSLEEP="0", PEBBLE_VA_SLEEPTIME="5") as pebble:
         place.start()
-        eventually(lambda: place.orders == 1, place.product)
+        eventually(lambda: place.orders > 0, place.product)
         place.product.kill()
         assert not place.status().get("last_error")
         place.start()

@@ -12,7 +12,8 @@ from gateway.acme.challenges import PATH_PREFIX, Challenges
 from gateway.acme.keeper import Keeper, open_keeper
 from gateway.net.tls import CertificateSource, open_source
 from gateway.settings import Settings
-from tests.support.pebble import Pebble, free_port, running_pebble
+from tests.support.pebble import Pebble, running_pebble
+from tests.support.product import free_port
 
 NAMES = ("registry.example", "www.registry.example")
 

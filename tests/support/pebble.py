@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.net.dev_ca import ensure_leaf
+from tests.support.product import free_port
 
 EAB_KID = "kid-1"
 EAB_KEY = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
@@ -80,14 +81,6 @@ def running_pebble(
             ca_file=folder / "ca.crt",
             management=f"https://localhost:{management}",
         )
-
-
-def free_port() -> int:
-    """A port of loopback that nobody uses now, for programs that cannot take port 0."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager
