@@ -135,6 +135,17 @@ class OutboxFolder:
             found[delivery.ticket_id] = sum(placement.size for placement in delivery.placements)
         return found
 
+    def promised(self) -> set[str]:
+        """The staged names that records speak of, placed or not: a sweep from outside must leave them alone."""
+        found: set[str] = set()
+        for name in self.names():
+            try:
+                record = _from_json((self.pending / name).read_bytes())
+            except (OSError, ValueError, KeyError, TypeError):
+                continue  # delivered meanwhile, or damaged: who delivers looks at it
+            found |= {placement.staged for placement in record.delivery.placements}
+        return found
+
     def hold(self, name: str) -> HeldRecord | None:
         """Lock a record, unless it is gone or another holds it. One that cannot be read is moved aside."""
         path = self.pending / name

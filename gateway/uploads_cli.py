@@ -50,7 +50,15 @@ def sweep(config: Path | None, data_dir: Path | None, older_than: float) -> None
     """Remove what dead uploads left behind. Running ones are not touched."""
     settings: Settings = load_settings(config, {"server.data_dir": data_dir}).settings
     try:
-        count = open_store(settings).sweep(parts_older_than_s=older_than * 3600)
+        store = open_store(settings)
+        if waiting := _promised(settings) & {upload.staged for upload in store.uploads() if not upload.held}:
+            click.echo(
+                f"gateway: {len(waiting)} uploads are complete and wait for the store: nothing was swept. Start the"
+                " gateway, which delivers them, and sweep then",
+                err=True,
+            )
+            sys.exit(1)
+        count = store.sweep(parts_older_than_s=older_than * 3600)
         for route in settings.routes:
             if route.action == "upload":
                 count += open_route_store(route, settings).sweep(older_than_s=route.keep_hours * 3600)
@@ -58,6 +66,13 @@ def sweep(config: Path | None, data_dir: Path | None, older_than: float) -> None
         click.echo(f"gateway: {exc}", err=True)
         sys.exit(1)
     click.echo(f"removed what {count} uploads left behind")
+
+
+def _promised(settings: Settings) -> set[str]:
+    try:
+        return OutboxFolder(settings.data_dir / "outbox").promised()
+    except FileNotFoundError:
+        return set()
 
 
 def waiting_commits(settings: Settings) -> int:

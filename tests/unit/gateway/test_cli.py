@@ -155,6 +155,34 @@ def test_uploads_of_a_fresh_registry_are_none(tmp_path: Path) -> None:
     assert listed == {"uploads": [], "waiting_commits": 0}
 
 
+def test_a_sweep_leaves_what_was_promised_and_waits_for_the_store(tmp_path: Path) -> None:
+    import subprocess
+
+    leave_promised = """
+import sys
+from pathlib import Path
+from gateway.contract import Commit
+from gateway.outbox_records import Delivery, OutboxFolder, Placement
+from gateway.settings import Settings
+from gateway.store.opening import open_store
+
+data = Path(sys.argv[1])
+writer = open_store(Settings.model_validate({"server": {"data_dir": data}})).create("ab" * 16, size_hint=3)
+writer.write(b"abc")
+sealed = writer.seal()
+folder = OutboxFolder(data / "outbox", durable=False)
+folder.prepare()
+placed = Placement(staged=sealed.staged, size=3, sha256="ab" * 32, key="a/b/c:sha256." + "ab" * 32)
+folder.add(Delivery(ticket_id="t", commit=Commit(ticket="t"), placements=(placed,)), request_id="r")
+"""
+    subprocess.run([sys.executable, "-c", leave_promised, str(tmp_path)], check=True)
+    swept = run("uploads", "sweep", "--data-dir", tmp_path)
+    assert swept.exit_code == 1
+    assert "1 uploads are complete and wait for the store" in swept.stderr
+    (listed,) = json.loads(run("uploads", "ls", "--json", "--data-dir", tmp_path).output)["uploads"]
+    assert (listed["id"], listed["size"], listed["active"]) == ("ab" * 16, 3, False)
+
+
 def test_the_command_starts_without_the_heavy_libraries() -> None:
     import subprocess
 
