@@ -13,6 +13,7 @@ from gateway.http.head import Field, RequestHead
 from gateway.http.reply import REASONS, Reply
 from gateway.net.body import make_body
 from gateway.net.handshake import verified_client
+from gateway.net.sendfile import send_ready
 
 if TYPE_CHECKING:
     from gateway.net.connection import Connection
@@ -23,7 +24,6 @@ OURS: Final = frozenset(
 )
 WITHOUT_CONTENT: Final = frozenset((204, 304))
 READ_BYTES: Final = 256 * 1024
-SENDFILE_BYTES: Final = 8 * 1024 * 1024
 
 
 class HttpDate:
@@ -166,9 +166,7 @@ class HttpExchange:
         offset, left = file.tell(), count
         try:
             while left:
-                sent = await connection.loop.run_in_executor(
-                    None, _sendfile_until_full, descriptor, file.fileno(), offset, min(left, SENDFILE_BYTES)
-                )
+                sent = await send_ready(descriptor, file.fileno(), offset, left)
                 if sent == 0:
                     await self._writable(descriptor)
                 offset, left = offset + sent, left - sent
@@ -192,11 +190,17 @@ class HttpExchange:
     async def _writable(self, descriptor: int) -> None:
         loop = self._connection.loop
         ready: asyncio.Future[None] = loop.create_future()
+
+        def closed(_: asyncio.Future[None]) -> None:
+            _complete(ready)
+
         loop.add_writer(descriptor, _complete, ready)
+        self.closed.add_done_callback(closed)
         self._connection.pause_writing()  # the write-stall deadline counts here too
         try:
-            await asyncio.wait((ready, self.closed), return_when=asyncio.FIRST_COMPLETED)
+            await ready
         finally:
+            self.closed.remove_done_callback(closed)
             loop.remove_writer(descriptor)
             self._connection.resume_writing()
         if self.closed.done():
@@ -299,16 +303,3 @@ def _is_plain_file(file: BinaryIO) -> bool:
         return file.fileno() >= 0
     except (OSError, AttributeError):
         return False
-
-
-def _sendfile_until_full(socket: int, file: int, offset: int, count: int) -> int:
-    sent = 0
-    while sent < count:
-        try:
-            step = os.sendfile(socket, file, offset + sent, count - sent)
-        except BlockingIOError:
-            break
-        if step == 0:
-            raise EOFError("the blob is shorter than its size")
-        sent += step
-    return sent
