@@ -50,6 +50,7 @@ class Lineup:
             "gateway-forward": lambda: peers.gateway(name, {"GATEWAY_CORE__URL": self._upstream()})[1],
             "gateway-crowded": lambda: replace(self.get("gateway"), name=name, crowd=CROWD),
             "gateway-route": lambda: peers.route(name, self._upstream()),
+            "gateway-route-per-core": lambda: peers.route(name, self._upstream(), workers=2),
             "put-direct": peers.seaweedfs,
             "gateway-s3": lambda: self._after("put-direct", lambda: peers.s3(name)),
             "gateway-pull": lambda: self._with_blob(name),

@@ -109,14 +109,16 @@ class Peers:
             paths={"upload": "/upload", "get": "/v1/thing"},
         )  # fmt: skip
 
-    def route(self, name: str, upstream: str) -> Target:
+    def route(self, name: str, upstream: str, *, workers: int = 1) -> Target:
         """The product in front of another backend: files taken out of forms, hashed, the rest passed on."""
         store = self._target / f"{name}-files"
         store.mkdir()
         config = self._folder / f"{name}.toml"
         fsync = "true" if self._fsync else "false"
         config.write_text(_ROUTE.format(upstream=upstream, store=store, fsync=fsync))
-        _, target = self.gateway(name, {"GATEWAY_CONFIG": str(config)})
+        _, target = self.gateway(
+            name, {"GATEWAY_CONFIG": str(config), "GATEWAY_SERVER__WORKERS": str(workers)}
+        )
         return replace(target, folder=store, paths={"upload": "/upload"}, token="")
 
     def seaweedfs(self) -> Target:

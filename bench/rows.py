@@ -89,6 +89,20 @@ def _pull(key: str, title: str, *, tls: bool) -> Row:
     )  # fmt: skip
 
 
+def _small(key: str, title: str, *, ours: str) -> Row:
+    return Row(
+        key=key, title=title, path="upload", ours=ours, peers=("c-sink", "nginx", "starlette-form"),
+        load=Load(kind="upload", connections=16, requests=125, size=SMALL_FILE),
+        short=Load(kind="upload", connections=16, requests=40, size=SMALL_FILE),
+        bounds=(
+            Bound(figure="req_s", at_least=1.5, peer="starlette-form"),
+            # a quarter of the upload module, which took 1.27 × of what body-in-file does
+            Bound(figure="req_s", at_least=0.32, peer="nginx"),
+            Bound(figure="p99_over_p50", at_most=5),
+        ),
+    )  # fmt: skip
+
+
 CROWD: Final = Load(kind="upload", connections=200, requests=100, size=8 * MIB, bytes_per_s=50 * 1024)
 
 ROWS: Final = (
@@ -106,18 +120,10 @@ ROWS: Final = (
         "eight-tls", "8 × 256 MiB at once, a process per core, TLS", connections=8, size=256 * MIB, tls=True,
         peers=_UPLOAD_PEERS, ours="gateway-per-core",
     ),
-    Row(
-        key="small", title="10 KiB files on an upload route, 16 keep-alive connections", path="upload",
-        ours="gateway-route",
-        peers=("c-sink", "nginx", "starlette-form"),
-        load=Load(kind="upload", connections=16, requests=125, size=SMALL_FILE),
-        short=Load(kind="upload", connections=16, requests=40, size=SMALL_FILE),
-        bounds=(
-            Bound(figure="req_s", at_least=1.5, peer="starlette-form"),
-            # a quarter of the upload module, which took 1.27 × of what body-in-file does
-            Bound(figure="req_s", at_least=0.32, peer="nginx"),
-            Bound(figure="p99_over_p50", at_most=5),
-        ),
+    _small("small", "10 KiB files on an upload route, 16 keep-alive connections", ours="gateway-route"),
+    _small(
+        "small-per-core", "10 KiB files on an upload route, 16 connections, a process per core",
+        ours="gateway-route-per-core",
     ),
     Row(
         key="small-images", title="10 KiB images into the registry, 16 keep-alive connections", path="upload",
