@@ -119,7 +119,8 @@ class Peers:
         _, target = self.gateway(
             name, {"GATEWAY_CONFIG": str(config), "GATEWAY_SERVER__WORKERS": str(workers)}
         )
-        return replace(target, folder=store, paths={"upload": "/upload"}, token="")
+        front = target.main_pid if workers == 1 else -1  # of several, the sum counts
+        return replace(target, folder=store, main_pid=front, paths={"upload": "/upload"}, token="")
 
     def seaweedfs(self) -> Target:
         """An S3 server that also takes unsigned PUTs: what a plain client reaches that uploads there directly."""
