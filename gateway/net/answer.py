@@ -2,7 +2,6 @@
 
 import asyncio
 import email.utils
-import os
 import secrets
 import time
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -13,7 +12,7 @@ from gateway.http.head import Field, RequestHead
 from gateway.http.reply import REASONS, Reply
 from gateway.net.body import make_body
 from gateway.net.handshake import verified_client
-from gateway.net.sendfile import send_ready
+from gateway.net.sendfile import corked, send_ready
 
 if TYPE_CHECKING:
     from gateway.net.connection import Connection
@@ -161,23 +160,21 @@ class HttpExchange:
     async def _sendfile(self, file: BinaryIO, count: int) -> None:
         connection = self._connection
         await self._flush()
-        sock = connection.transport.get_extra_info("socket")
-        descriptor = os.dup(sock.fileno())  # the transport's own number cannot be watched a second time
         offset, left = file.tell(), count
         try:
-            while left:
-                sent = await send_ready(descriptor, file.fileno(), offset, left)
-                if sent == 0:
-                    await self._writable(descriptor)
-                offset, left = offset + sent, left - sent
-                self.sent_bytes += sent
-                if self._left is not None:
-                    self._left -= sent
+            # The transport's own number cannot be watched a second time.
+            with corked(connection.transport.get_extra_info("socket").fileno()) as descriptor:
+                while left:
+                    sent = await send_ready(descriptor, file.fileno(), offset, left)
+                    if sent == 0:
+                        await self._writable(descriptor)
+                    offset, left = offset + sent, left - sent
+                    self.sent_bytes += sent
+                    if self._left is not None:
+                        self._left -= sent
         except (OSError, EOFError) as exc:
             self.abort()
             raise ClientGone(detail=str(exc)) from exc
-        finally:
-            os.close(descriptor)
 
     async def _flush(self) -> None:
         # With a high-water mark of 0 the transport pauses us until its own buffer is empty.

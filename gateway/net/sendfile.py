@@ -6,7 +6,9 @@ first is sent from a worker thread, so that a slow disk holds up nobody else.
 
 import asyncio
 import os
-from contextlib import suppress
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 # As much as the event loop sends at a time: half a millisecond.
@@ -15,24 +17,41 @@ PIECE_BYTES: Final = 2 * 1024 * 1024
 COLD_PIECE_BYTES: Final = 8 * 1024 * 1024
 
 
-async def send_ready(socket: int, file: int, offset: int, count: int) -> int:
+@contextmanager
+def corked(descriptor: int) -> Iterator[int]:
+    """A descriptor of one's own for the same socket, which sends only full segments while this lasts.
+
+    Each piece would end in a small one otherwise, and a congestion control that counts segments (BBR) would take
+    that for all there is.
+    """
+    with socket.socket(fileno=os.dup(descriptor)) as own:
+        with suppress(OSError):  # a socket of the unix kind has no segments
+            own.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+        try:
+            yield own.fileno()
+        finally:
+            with suppress(OSError):
+                own.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+
+
+async def send_ready(to: int, file: int, offset: int, count: int) -> int:
     """Send bytes of ``file`` until the socket takes no more, ``count`` are sent, or it is others' turn.
 
     Returns how many; 0 means that the socket is full. Raises: OSError, EOFError (the file is shorter).
     """
     piece = min(count, PIECE_BYTES)
     if not _is_in_memory(file, offset, piece):
-        return await _send_cold(socket, file, offset, min(count, COLD_PIECE_BYTES))
-    sent = _send(socket, file, offset, piece)
+        return await _send_cold(to, file, offset, min(count, COLD_PIECE_BYTES))
+    sent = _send(to, file, offset, piece)
     if sent == piece:
         await asyncio.sleep(0)
     return sent
 
 
-async def _send_cold(socket: int, file: int, offset: int, count: int) -> int:
+async def _send_cold(to: int, file: int, offset: int, count: int) -> int:
     with suppress(OSError):  # a hint
         os.posix_fadvise(file, offset, count, os.POSIX_FADV_WILLNEED)
-    return await asyncio.get_running_loop().run_in_executor(None, _send, socket, file, offset, count)
+    return await asyncio.get_running_loop().run_in_executor(None, _send, to, file, offset, count)
 
 
 def _is_in_memory(file: int, offset: int, count: int) -> bool:
@@ -44,11 +63,11 @@ def _is_in_memory(file: int, offset: int, count: int) -> bool:
         return False
 
 
-def _send(socket: int, file: int, offset: int, count: int) -> int:
+def _send(to: int, file: int, offset: int, count: int) -> int:
     sent = 0
     while sent < count:
         try:
-            step = os.sendfile(socket, file, offset + sent, count - sent)
+            step = os.sendfile(to, file, offset + sent, count - sent)
         except BlockingIOError:
             break
         if step == 0:
