@@ -54,7 +54,7 @@ class Ticket:
     id: the upload, unguessable; for parts the same for all parts of one upload. Commits are idempotent by it.
     container: the container's name, or "" when the form will say it.
     image_id: the image row that a library push fills, or "".
-    max_bytes: most bytes of one file, 0 = the gateway's own limit only.
+    max_bytes: most bytes of one file (``spooled``: of all its files), 0 = the gateway's own limit only.
     sha256: the promised digest of the whole file (lower-case hex), or "".
     size: the promised size of the whole file in bytes, or -1.
     part_number, part_size, part_sha256: for ``part`` only; numbered from 1; every part but the last has part_size.

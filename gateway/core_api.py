@@ -75,6 +75,10 @@ class StandIn(Protocol):
         """A ticket in the core's place. Raises: CoreDown."""
         ...
 
+    def settle(self, ticket: Ticket) -> None:
+        """The upload with this ticket is over, well or not."""
+        ...
+
 
 class CoreApi:
     """Signed calls to the core."""
@@ -116,6 +120,11 @@ class CoreApi:
             raise
         self._spool.remember(question, ticket, credential)
         return ticket, token
+
+    def settle(self, ticket: Ticket) -> None:
+        """The upload with this ticket is over, well or not: whatever was kept free for it is free again."""
+        if self._spool is not None:
+            self._spool.settle(ticket)
 
     async def _ask(self, question: TicketQuestion, request_id: str) -> tuple[Ticket, str, str]:
         try:

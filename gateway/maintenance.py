@@ -131,18 +131,24 @@ def parse_state(data: bytes) -> MaintenanceState:
             message=str(value.get("message", "")),
             until=until if until is None else parse_until(until),
             allow=parse_networks(value.get("allow", ())),
-            since=float(value.get("since", 0.0)),
-            at=float(value.get("at", 0.0)),
+            since=parse_until(value.get("since", 0.0)),
+            at=parse_until(value.get("at", 0.0)),
         )
     except (ValueError, TypeError, AttributeError):
         return MaintenanceState()
 
 
 def parse_until(value: str | float) -> float:
-    """ISO 8601 (without an offset: this machine's time zone) or epoch seconds → epoch seconds. Raises: ValueError."""
-    if isinstance(value, int | float):
-        return float(value)
-    return datetime.fromisoformat(value).astimezone(UTC).timestamp()
+    """ISO 8601 (without an offset: this machine's time zone) or epoch seconds → epoch seconds.
+
+    Raises: ValueError, also for what no calendar has: milliseconds, infinity. Every answer would fail by it.
+    """
+    try:
+        at = float(value) if isinstance(value, int | float) else datetime.fromisoformat(value).timestamp()
+        datetime.fromtimestamp(at, UTC)
+    except (OverflowError, OSError) as exc:
+        raise ValueError(f"'{value}' is no time") from exc
+    return at
 
 
 def parse_networks(values: Iterable[str]) -> tuple[Network, ...]:
@@ -170,7 +176,7 @@ def refusal(
     # ``//-/../app`` is no page of ours: a backend would be asked for /app.
     if as_sent.startswith(_ALWAYS_OPEN) or path in (CONFIG_PATH, VERSION_PATH):
         return False
-    if is_let_through(peer.address, state, admin_allow=admin_allow):
+    if peer.is_certain and is_let_through(peer.address, state, admin_allow=admin_allow):
         return False
     match state.mode:
         case "full":

@@ -24,6 +24,7 @@ from gateway.settings import Settings
 
 _MOST_KNOWN: Final = 10_000
 _RESERVED_S: Final = 600.0  # an upload that takes longer is counted again when it waits
+_SHARE: Final = 4  # who does not say how much will come gets this part of the room, and it is taken whole
 _FULL: Final = "The registry is down for maintenance, and no more uploads can wait for it. Try again later."
 
 
@@ -89,8 +90,10 @@ class Spool:
         known = None if key is None else self._known.get(key)
         if known is None or known.until < self._clock():
             raise CoreDown(detail="nobody that the spool knows")
-        left = await self._room(max(0, question.declared_bytes))
-        most = min(known.ticket.max_bytes, left) if known.ticket.max_bytes else left
+        declared = question.declared_bytes
+        left = await self._room(max(0, declared))
+        room = left if declared >= 0 else max(1, left // _SHARE)
+        most = min(known.ticket.max_bytes, room) if known.ticket.max_bytes else room
         ticket = dataclasses.replace(
             known.ticket,
             kind="spooled",
@@ -99,8 +102,12 @@ class Spool:
             max_bytes=most,
             expires=int(self._epoch() + self._limits.spool_age_s),
         )
-        self._reserved[ticket.id] = (self._clock(), max(0, question.declared_bytes))
+        self._reserved[ticket.id] = (self._clock(), declared if declared >= 0 else most)
         return ticket, seal(self._secret, ticket)
+
+    def settle(self, ticket: Ticket) -> None:
+        """The upload is over: what waits of it is counted where it waits, and one that failed takes no room."""
+        self._reserved.pop(ticket.id, None)
 
     async def _room(self, wanted: int) -> int:
         """Bytes that may still wait. Raises: CoreDown."""

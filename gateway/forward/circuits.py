@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
-from gateway.errors import CoreDown, GatewayError, UpstreamError, UpstreamTimeout
+from gateway.errors import CoreDown, GatewayError, UpstreamError, UpstreamProtocol, UpstreamTimeout
 from gateway.forward.circuit import LEVELS, REFUSED, Circuit, CircuitPolicy, CircuitState
 from gateway.settings import Core
 
@@ -86,9 +86,12 @@ def core_upstream(core: Core) -> Upstream:
 
 
 class Attempt:
-    """One request through a circuit. ``sent`` when the upstream has all of it: its answer is timed from there."""
+    """One request through a circuit. ``sent`` when the upstream has all of it: its answer is timed from there.
 
-    __slots__ = ("_circuit", "_given", "_insists", "_sent_at", "_upstream")
+    ``is_sending`` while a body comes from the client and goes to the upstream.
+    """
+
+    __slots__ = ("_circuit", "_given", "_insists", "_sent_at", "_upstream", "is_sending")
 
     def __init__(self, upstream: Upstream, *, insists: bool) -> None:
         self._insists = insists
@@ -96,6 +99,7 @@ class Attempt:
         self._circuit = upstream.circuit
         self._sent_at = 0.0
         self._given = REFUSED
+        self.is_sending = False
 
     def sent(self) -> None:
         """The whole request is on its way."""
@@ -120,10 +124,14 @@ class Attempt:
             # An answer before the end of the request is no slow one.
             took_s = now - self._sent_at if self._sent_at else 0.0
             self._circuit.succeeded(self._given, now, took_s=took_s)
-        elif isinstance(error, self._upstream.counts):
+        elif isinstance(error, self._upstream.counts) and not self._is_tired(error):
             self._circuit.failed(self._given, now, error.detail or error.message)
         else:
             self._circuit.abandoned(self._given, now)
+
+    def _is_tired(self, error: UpstreamError) -> bool:
+        """An upstream that hangs up in the middle of a body may be tired of one slow client: that is no failure."""
+        return self.is_sending and isinstance(error, UpstreamProtocol)
 
 
 def resting(upstream: Upstream) -> CoreDown:

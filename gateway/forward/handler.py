@@ -99,8 +99,14 @@ class ForwardHandler:
         upgrade = upgrade_of(head)
         if self._health is not None and self._health.down is not self._watched:
             self._upstream.circuit.reset(time.monotonic())  # it is back: what its predecessor did is past
-        with self._upstream.attempt() as attempt:
-            response = await self._ask(exchange, link, attempt, upgrade)
+        self._upstream.refuse_while_open()
+        attempt = self._upstream.attempt()
+        patience = 0.0 if self._health is None else patience_s(head.path)
+        link.timed = attempt if self._is_timed and not patience else None
+        # Not within the attempt: a client that sends a small body slowly must not hold an open circuit's only try.
+        body = await self._body_of(exchange, attempt, link.timed)
+        with attempt:
+            response = await self._ask(exchange, link, body, upgrade, patience=patience)
         link.hand_over(response)
         if self._health is not None:
             self._health.note_alive()
@@ -110,18 +116,21 @@ class ForwardHandler:
             await response.aclose()
 
     async def _ask(
-        self, exchange: Exchange, link: "_ClientLink", attempt: Attempt, upgrade: str
+        self,
+        exchange: Exchange,
+        link: "_ClientLink",
+        body: bytes | Body | None,
+        upgrade: str,
+        *,
+        patience: float,
     ) -> UpstreamResponse:
         """Send the request on, wait for the head of its answer."""
         head = exchange.head
-        patience = 0.0 if self._health is None else patience_s(head.path)
-        timed = attempt if self._is_timed and not patience else None
-        body = await self._body_of(exchange, timed)
         if self._health is not None:
             await await_up(self._health)
             self._watch(self._health)
-        if not isinstance(body, Body):
-            link.timed = timed
+        if isinstance(body, Body):
+            link.timed = None  # its time begins with the end of the body
         return await self._pool.request(
             method=head.method,
             head=request_head(head, exchange.peer, exchange.request_id, upgrade=upgrade),
@@ -161,7 +170,9 @@ class ForwardHandler:
         reader, writer = await exchange.tunnel(response.status, fields)
         await Tunnel(reader, writer, response.tunnel, idle_s=self._tunnel_idle_s).run()
 
-    async def _body_of(self, exchange: Exchange, timed: Attempt | None) -> bytes | Body | None:
+    async def _body_of(
+        self, exchange: Exchange, attempt: Attempt, timed: Attempt | None
+    ) -> bytes | Body | None:
         match exchange.head.framing:
             case NoBody():
                 return None
@@ -170,21 +181,25 @@ class ForwardHandler:
             case Sized(length) if length <= _SMALL_BODY_BYTES:
                 return await exchange.body.read(length)
             case Sized():
-                return Body(chunks=self._limited(exchange.body, timed))
+                return Body(chunks=self._limited(exchange.body, attempt, timed))
             case Chunked():
                 return Body(
-                    chunks=self._limited(exchange.body, timed),
+                    chunks=self._limited(exchange.body, attempt, timed),
                     is_chunked=True,
                     trailers=lambda: _request_trailers(exchange.body),
                 )
 
-    async def _limited(self, body: RequestBody, timed: Attempt | None) -> AsyncIterator[bytes]:
+    async def _limited(
+        self, body: RequestBody, attempt: Attempt, timed: Attempt | None
+    ) -> AsyncIterator[bytes]:
         taken = 0
+        attempt.is_sending = True
         async for piece in body.chunks():
             taken += len(piece)
             if taken > self._body_limit:
                 raise self._too_large()
             yield piece
+        attempt.is_sending = False
         if timed is not None:
             timed.sent()  # however long a slow client took until here
 

@@ -25,6 +25,7 @@ class Peer:
     is_admin: from loopback or a network in ``server.admin_allow``.
     trusts_forwarded: the socket's peer is a trusted proxy, so its forwarding fields are kept and added to.
     socket_address: IP address of the socket's peer.
+    is_certain: False where forwarding fields contradict each other: the client may have written the address itself.
     """
 
     address: str
@@ -32,6 +33,7 @@ class Peer:
     is_admin: bool
     trusts_forwarded: bool
     socket_address: str
+    is_certain: bool = True
 
 
 class RequestBody(Protocol):

@@ -176,6 +176,7 @@ def _peer_behind_proxy(
         is_admin=is_admin,
         trusts_forwarded=True,
         socket_address=socket_address,
+        is_certain=agrees,
     )
 
 

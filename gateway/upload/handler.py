@@ -102,6 +102,12 @@ class Form:
         values = self.fields.get(name)
         return values[0] if values else default
 
+    def most(self, ticket: Ticket) -> int:
+        """The most bytes of the next file, 0 = no limit. What the spool gave is for all files together."""
+        if ticket.kind != "spooled":
+            return ticket.max_bytes
+        return max(1, ticket.max_bytes - sum(file.intake.size for file in self.files))
+
 
 @dataclass(slots=True)
 class FormFile:
@@ -127,20 +133,27 @@ class WebUpload:
             await self._resources.require_room(head.content_length)
             form = Form(fields=_fields_of_query(head, most=self._resources.limits.form_fields))
             try:
-                if form.first("collection") and (
-                    head.fields.has("authorization") or form.first("csrf_token")
-                ):
-                    await self._ask(exchange, form)
-                await self._stream(exchange, form, boundary)
-                delivery = await self._prepare(form)
-            except BaseException:
-                for file in form.files:
-                    await file.intake.discard()
-                raise
-            outcome = await self._resources.outbox.commit(
-                delivery, request_id=exchange.request_id, may_wait_for_store=True
-            )
+                delivery = await self._receive(exchange, form, boundary)
+                outcome = await self._resources.outbox.commit(
+                    delivery, request_id=exchange.request_id, may_wait_for_store=True
+                )
+            finally:
+                if form.ticket is not None:
+                    self._resources.core.settle(form.ticket)
         await exchange.reply(reply_to(outcome, as_html=head.wants_html))
+
+    async def _receive(self, exchange: ClientExchange, form: Form, boundary: bytes) -> Delivery:
+        try:
+            if form.first("collection") and (
+                exchange.head.fields.has("authorization") or form.first("csrf_token")
+            ):
+                await self._ask(exchange, form)
+            await self._stream(exchange, form, boundary)
+            return await self._prepare(form)
+        except BaseException:
+            for file in form.files:
+                await file.intake.discard()
+            raise
 
     def _refuse_early(self, head: RequestHead) -> None:
         if not head.fields.has("authorization") and not head.fields.has("cookie"):
@@ -222,7 +235,7 @@ class WebUpload:
             self._resources.workers,
             staged=f"{form.ticket.id}-{secrets.token_hex(4)}",
             size_hint=size_hint(exchange, block.filled),
-            max_bytes=smaller_limit(self._resources.limits.upload_bytes, form.ticket.max_bytes),
+            max_bytes=smaller_limit(self._resources.limits.upload_bytes, form.most(form.ticket)),
         )
         form.files.append(FormFile(filename=part.filename or "", intake=intake))
 

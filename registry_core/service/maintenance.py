@@ -23,6 +23,7 @@ STATE_FILE: Final = "maintenance.json"
 FLAG_FILE: Final = "maintenance.flag"
 MODES: Final = ("full", "read-only", "uploads-off")
 _MOST_MESSAGE: Final = 2000
+_FARTHEST_S: Final = 10 * 366 * 86_400  # a year that was mistyped; its end may be none that pages can show
 _TYPING_S: Final = 300  # who typed the present time and then read the form again means now
 
 
@@ -76,21 +77,23 @@ def _parse(content: bytes) -> Maintenance:
             message=str(value.get("message", "")),
             until=_epoch(until) if until is not None else None,
             allow=tuple(str(network) for network in value.get("allow", ())),
-            since=float(value.get("since", 0.0)),
-            at=float(value.get("at", 0.0)),
+            since=_epoch(value.get("since", 0.0)),
+            at=_epoch(value.get("at", 0.0)),
         )
     except (ValueError, TypeError, AttributeError):
         return Maintenance()
 
 
-def _epoch(value: object) -> float | None:
-    """An end as the gateway's command or a person wrote it."""
-    if isinstance(value, int | float):
-        return float(value)
+def _epoch(value: object) -> float:
+    """A time as the gateway's command or a person wrote it. Raises: ValueError, as the gateway does."""
     try:
-        return datetime.fromisoformat(str(value)).astimezone(UTC).timestamp()
-    except ValueError:
-        return None
+        at = (
+            float(value) if isinstance(value, int | float) else datetime.fromisoformat(str(value)).timestamp()
+        )
+        datetime.fromtimestamp(at, UTC)
+    except (OverflowError, OSError) as exc:
+        raise ValueError(f"'{value}' is no time") from exc
+    return at
 
 
 def turn_on(
@@ -142,6 +145,8 @@ def _begin(registry: Registry, text: str) -> float:
         raise BadForm("The beginning is a date and a time, like 2026-12-01T14:00 (UTC).") from exc
     if at < registry.now - _TYPING_S:
         raise BadForm("The beginning lies in the past. Times here are UTC.")
+    if at > registry.now + _FARTHEST_S:
+        raise BadForm("The beginning is more than ten years away.")
     return at if at > registry.now else 0.0
 
 

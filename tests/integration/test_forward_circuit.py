@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.errors import CoreDown, UpstreamTimeout
+from gateway.errors import CoreDown, UpstreamProtocol, UpstreamTimeout
 from gateway.forward.backend import RouteBackend
 from gateway.forward.circuit import LEAST_SEEN, Circuit, CircuitState
 from gateway.forward.circuits import Circuits, core_upstream
@@ -200,5 +200,51 @@ def test_clients_that_leave_say_nothing_about_a_backend(run: Runner, short_path:
                 await asyncio.wait((handling,))
             assert backend.upstream.circuit.fails == 0
         await backend.aclose()
+
+    run(main())
+
+
+@both_loops
+def test_a_client_that_is_slow_with_its_body_does_not_hold_the_only_try(
+    run: Runner, short_path: Path
+) -> None:
+    async def main() -> None:
+        mood, circuits = Mood(), Circuits()
+        backend = backend_for(short_path / "s", circuits, pause_s=30)
+        circuit = backend.upstream.circuit
+        async with ScriptedUpstream(mood, short_path / "s"):
+            for _ in range(3):
+                circuit.failed(circuit.admit(0.0), 0.0, "refused")
+            circuit.next_try = 0.0  # the pause is over
+            slow = FakeBody([b"x" * 10], gate=asyncio.Semaphore(0))
+            exchange = FakeExchange(make_head("POST", framing=Sized(10)), body=slow)
+            handling = asyncio.create_task(backend.handle(exchange))
+            await asyncio.sleep(0)
+            assert (await get(backend)).content == b"fine"
+            handling.cancel()
+            await asyncio.wait((handling,))
+        await backend.aclose()
+
+    run(main())
+
+
+@both_loops
+def test_a_backend_that_hangs_up_on_slow_clients_has_not_failed(run: Runner, short_path: Path) -> None:
+    async def tired(talk: Talk) -> None:
+        if await talk.read_head():
+            await talk.read(70_000)
+
+    async def main() -> None:
+        backend = backend_for(short_path / "s", Circuits())
+        async with ScriptedUpstream(tired, short_path / "s") as upstream:
+            for number in range(1, 5):
+                body = FakeBody([b"x" * 70_000, b"y" * 70_000], gate=asyncio.Semaphore(1))
+                exchange = FakeExchange(make_head("POST", framing=Sized(140_000)), body=body)
+                with pytest.raises(UpstreamProtocol):
+                    await soon(backend.handle(exchange))
+                # Whether it still listens was asked by another connection.
+                await until(partial(lambda wanted: upstream.connections == wanted, 2 * number))
+            assert backend.upstream.circuit.fails == 0
+            await backend.aclose()
 
     run(main())

@@ -213,6 +213,20 @@ def test_a_file_is_limited_exactly_by_setting_and_by_ticket(size: int) -> None:
     run(story(Limits(), ToldCore(max_bytes=100)))
 
 
+def test_what_the_spool_gave_is_for_all_files_of_a_form_and_taken_back_at_its_end() -> None:
+    async def story(sizes: tuple[int, ...], status: int) -> None:
+        core = ToldCore(max_bytes=100, kind="spooled")
+        async with upload_bench(core=core) as bench:
+            files = (part("file", b"x" * size, f"x{number}") for number, size in enumerate(sizes))
+            assert (await upload(bench, form(*files)))[0] == status
+            assert core.settled == ["0" * 31 + "1"]
+            assert bench.is_clean
+
+    run(story((60, 40), 201))
+    run(story((60, 41), 413))
+    run(story((100, 2), 413))
+
+
 def test_a_client_that_goes_away_leaves_nothing() -> None:
     async def story() -> None:
         async with upload_bench() as bench:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from gateway.contract import Commit, Ticket, TicketQuestion, seal
+from gateway.contract import Commit, Ticket, TicketKind, TicketQuestion, seal
 from gateway.core_api import CommittedReference, CoreApi
 from gateway.core_health import CoreHealth
 from gateway.errors import CoreDown, GatewayError
@@ -40,6 +40,8 @@ class ToldCore:
     refusal: GatewayError | None = None
     commit_refusal: GatewayError | None = None
     max_bytes: int = 0
+    kind: TicketKind = "web"
+    settled: list[str] = field(default_factory=list)
 
     async def ask(self, question: TicketQuestion, *, request_id: str) -> tuple[Ticket, str]:
         self.questions.append(question)
@@ -47,13 +49,16 @@ class ToldCore:
             raise self.refusal
         entity, _, collection = question.collection.partition("/")
         ticket = Ticket(
-            kind="web",
+            kind=self.kind,
             id=f"{len(self.questions):032x}",
             entity=entity,
             collection=collection,
             max_bytes=self.max_bytes,
         )
         return ticket, seal(SECRET, ticket)
+
+    def settle(self, ticket: Ticket) -> None:
+        self.settled.append(ticket.id)
 
     async def tell(self, commit: Commit, *, request_id: str) -> tuple[CommittedReference, ...]:
         if self.commit_refusal is not None:

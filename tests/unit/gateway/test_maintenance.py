@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.http.exchange import Peer
+from gateway.http.fields import Networks, resolve_peer
 from gateway.http.head import NO_BODY, Fields, RequestHead
 from gateway.maintenance import (
     MaintenanceAnswers,
@@ -115,6 +116,17 @@ def test_listed_addresses_pass(address: str, passes: bool) -> None:
     assert refuses("full", "GET", "/", address=address, allow=("10.1.0.0/16", "2001:db8::/32")) is not passes
 
 
+def test_an_address_that_a_client_may_have_written_itself_does_not_pass() -> None:
+    state = MaintenanceState(allow=parse_networks(["192.0.2.3"]))
+    for said, is_refused in (
+        (("forwarded", "for=203.0.113.9"), True),
+        (("forwarded", "for=192.0.2.3"), False),
+    ):
+        fields = Fields((("x-forwarded-for", "192.0.2.3"), said))
+        behind = resolve_peer("10.0.0.1", "http", fields, Networks(["10.0.0.1"]), Networks())
+        assert refusal(state, method="GET", path="/", peer=behind) is is_refused
+
+
 def test_addresses_of_the_settings_pass_too() -> None:
     state = MaintenanceState()
     assert not refusal(
@@ -172,7 +184,21 @@ class TestSwitch:
         assert MaintenanceSwitch(tmp_path).current() == MaintenanceState()
 
     @pytest.mark.parametrize(
-        "content", [b"", b"{", b"[]", b"3", b'{"until":"noon"}', b'{"allow":["x"]}', b"\xff"]
+        "content",
+        [
+            b"",
+            b"{",
+            b"[]",
+            b"3",
+            b'{"until":"noon"}',
+            b'{"allow":["x"]}',
+            b"\xff",
+            b'{"until":1790000000000}',
+            b'{"until":1e999}',
+            b'{"at":NaN}',
+            b'{"since":-1e99}',
+            b'{"until":"9999-12-31T23:59:59-05:00"}',
+        ],
     )
     def test_a_file_that_cannot_be_understood_closes(self, tmp_path: Path, content: bytes) -> None:
         (tmp_path / "maintenance.json").write_bytes(content)
@@ -208,6 +234,10 @@ def test_until_is_read_with_and_without_an_offset() -> None:
     assert parse_until("2026-12-01T14:00+02:00") == datetime(2026, 12, 1, 12, tzinfo=UTC).timestamp()
     assert parse_until("2026-12-01T14:00") == datetime(2026, 12, 1, 14).astimezone().timestamp()
     assert parse_until(5) == 5.0
+
+
+def test_a_beginning_that_a_person_wrote_by_hand_is_a_date_too() -> None:
+    assert parse_state(b'{"at":"2099-12-01T14:00:00Z"}').at == parse_until("2099-12-01T14:00:00Z")
 
 
 def test_an_unknown_mode_closes_fully() -> None:

@@ -110,6 +110,27 @@ def test_what_waits_and_what_is_on_its_way_is_bounded(tmp_path: Path) -> None:
         stand_in(spool)
 
 
+def test_who_does_not_say_how_much_comes_gets_a_share_and_all_together_no_more_than_may_wait(
+    tmp_path: Path,
+) -> None:
+    spool = spool_in(tmp_path, spool_bytes=400)
+    spool.remember(QUESTION, TICKET, "token:7")
+    chunked = TicketQuestion(collection="alice/test", authorization="Bearer t")
+    granted = [stand_in(spool, chunked).max_bytes for _ in range(20)]
+    assert granted[:3] == [100, 75, 56]
+    assert sum(granted) <= 400
+
+
+def test_an_upload_that_is_over_leaves_its_room_to_others(tmp_path: Path) -> None:
+    spool = spool_in(tmp_path, spool_uploads=1, spool_bytes=100)
+    spool.remember(QUESTION, TICKET, "token:7")
+    for _ in range(3):
+        spool.settle(stand_in(spool))
+    stand_in(spool)
+    with pytest.raises(CoreDown, match="no more uploads can wait"):
+        stand_in(spool)
+
+
 def test_while_all_is_closed_the_core_is_not_asked_but_for_those_who_pass(tmp_path: Path) -> None:
     spool = spool_in(tmp_path)
     switch = MaintenanceSwitch(tmp_path)

@@ -146,7 +146,8 @@ def test_the_page_reads_the_maintenance_that_the_command_began(core: Core) -> No
     (folder / "maintenance.json").write_text('{"mode": "read-only", "until": "2027-01-15T08:00:00+00:00"}')
     assert "nothing can be changed" in root.get("/admin/maintenance").text
     assert "2027-01-15 08:00 UTC" in root.get("/admin/maintenance").html
-    for broken in ("{", "[1]", '{"allow": 7, "since": "x", "until": "soon"}'):
+    odd_times = ('{"until": 1790000000000}', '{"at": 1e999}', '{"since": NaN}', '{"until": "noon"}')
+    for broken in ("{", "[1]", '{"allow": 7, "since": "x", "until": "soon"}', *odd_times):
         (folder / "maintenance.json").write_text(broken)
         assert "It is on" in root.get("/admin/maintenance").text
 
@@ -190,6 +191,7 @@ def test_what_is_closed_in_part_is_said_on_the_pages_that_are_open(core: Core) -
         {"mode": "full", "allow": "here"},
         {"mode": "full", "at": "soon"},
         {"mode": "full", "at": "2001-01-01T00:00"},
+        {"mode": "full", "at": "9999-12-31T23:59", "hours": "2"},
     ],
 )
 def test_a_maintenance_that_cannot_be_is_refused_with_a_sentence(core: Core, fields: dict[str, str]) -> None:
