@@ -65,7 +65,7 @@ def test_who_comes_late_in_an_outage_is_not_held_again(run: Runner, short_path: 
         started = loop.time()
         with pytest.raises(CoreDown):
             await pool.request(method="GET", target="/", head_s=5, idle_s=5, hold=hold)
-        assert loop.time() - started >= 0.3
+        assert loop.time() - started > 0.29  # uvloop's clock counts whole milliseconds
         dials = 0
         while loop.time() - started < 3 and dials < 20:
             dials += 1
