@@ -134,7 +134,10 @@ class Exchange(Protocol):
         ...
 
     async def send_file(self, file: BinaryIO, count: int) -> None:
-        """Send ``count`` bytes from ``file`` at its position as content: sendfile where it can. Raises: ClientGone."""
+        """Send ``count`` bytes from ``file`` at its position as content: sendfile where it can.
+
+        Raises: ClientGone, StoreCorrupt (the file is shorter), StoreDown (it cannot be read); the answer is cut then.
+        """
         ...
 
     def abort(self) -> None:

@@ -2,11 +2,12 @@
 
 import asyncio
 import email.utils
+import errno
 import secrets
 import time
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from gateway.errors import ClientGone, GatewayError
+from gateway.errors import ClientGone, GatewayError, StoreCorrupt, StoreDown
 from gateway.http.exchange import ClientExchange, Peer
 from gateway.http.head import Field, RequestHead
 from gateway.http.reply import REASONS, Reply
@@ -23,6 +24,7 @@ OURS: Final = frozenset(
 )
 WITHOUT_CONTENT: Final = frozenset((204, 304))
 READ_BYTES: Final = 256 * 1024
+_OF_THE_DISK: Final = frozenset((errno.EIO, errno.ESTALE))
 
 
 class HttpDate:
@@ -50,6 +52,8 @@ class RequestIds:
     def next(self) -> str:
         """The next one: 16 hexadecimal digits."""
         self._count = (self._count + 1) & 0xFFFFFF
+        if not self._count:
+            self._prefix = secrets.token_hex(5)
         return f"{self._prefix}{self._count:06x}"
 
 
@@ -172,17 +176,25 @@ class HttpExchange:
                     self.sent_bytes += sent
                     if self._left is not None:
                         self._left -= sent
-        except (OSError, EOFError) as exc:
+        except EOFError as exc:
             self.abort()
-            raise ClientGone(detail=str(exc)) from exc
+            raise StoreCorrupt(detail=str(exc)) from exc
+        except OSError as exc:
+            self.abort()
+            raise (StoreDown if exc.errno in _OF_THE_DISK else ClientGone)(detail=str(exc)) from exc
 
     async def _flush(self) -> None:
+        self._require_client()
         # With a high-water mark of 0 the transport pauses us until its own buffer is empty.
         self._connection.transport.set_write_buffer_limits(high=0)
-        try:
-            await self._connection.drain_writes()
-        finally:
-            self._connection.restore_write_limits()
+        await self._connection.drain_writes()
+        self._require_client()
+        self._connection.restore_write_limits()
+
+    def _require_client(self) -> None:
+        # A closed transport of uvloop takes no orders, and its descriptor's number may be another client's.
+        if self.closed.done():
+            raise ClientGone
 
     async def _writable(self, descriptor: int) -> None:
         loop = self._connection.loop
@@ -256,7 +268,7 @@ class HttpExchange:
 
 
 async def copy_file(exchange: ClientExchange, file: BinaryIO, count: int) -> None:
-    """Send ``count`` bytes of ``file`` as content. Raises: ClientGone."""
+    """Send ``count`` bytes of ``file`` as content. Raises: ClientGone, StoreCorrupt (the file is shorter)."""
     # Read ahead on a worker thread: a cold disk must not hold up the other connections.
     loop = asyncio.get_running_loop()
     left = count
@@ -265,7 +277,7 @@ async def copy_file(exchange: ClientExchange, file: BinaryIO, count: int) -> Non
         data = await asyncio.shield(ahead)
         if not data:
             exchange.abort()
-            raise ClientGone(detail="the blob is shorter than its size")
+            raise StoreCorrupt(detail="the blob is shorter than its size")
         left -= len(data)
         await exchange.write(data)
 

@@ -49,9 +49,14 @@ async def send_ready(to: int, file: int, offset: int, count: int) -> int:
 
 
 async def _send_cold(to: int, file: int, offset: int, count: int) -> int:
-    with suppress(OSError):  # a hint
+    return await asyncio.get_running_loop().run_in_executor(None, _read_and_send, to, file, offset, count)
+
+
+def _read_and_send(to: int, file: int, offset: int, count: int) -> int:
+    # A hint, but it may wait for the disk: where the bytes lie must be read too.
+    with suppress(OSError):
         os.posix_fadvise(file, offset, count, os.POSIX_FADV_WILLNEED)
-    return await asyncio.get_running_loop().run_in_executor(None, _send, to, file, offset, count)
+    return _send(to, file, offset, count)
 
 
 def _is_in_memory(file: int, offset: int, count: int) -> bool:

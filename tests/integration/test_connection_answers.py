@@ -1,11 +1,16 @@
 """Answers as they leave: whole, or visibly cut."""
 
+import asyncio
+import socket
+import struct
 import tempfile
 
 import pytest
 
-from gateway.errors import NotFound
+from gateway.errors import ClientGone, NotFound, StoreCorrupt
 from gateway.http.exchange import ClientExchange
+from gateway.http.reply import Reply
+from gateway.settings import Limits
 from tests.support.raw_server import both_loops, raw_server, run
 
 
@@ -77,11 +82,86 @@ def test_a_file_that_is_shorter_than_said_cuts_the_connection() -> None:
             await exchange.start(200, (), length=10)
             await exchange.send_file(file, 10)
 
+        errors: list[object] = []
+
         async def story() -> None:
-            async with raw_server(send) as server:
+            async with raw_server(send, finished=lambda exchange: errors.append(exchange.error)) as server:
                 client = await server.connect()
                 await client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
                 assert (await client.head())[0] == 200
                 assert await client.rest() == b"abc"
 
         run(story())
+    # The client is not to blame: an administrator must hear of it.
+    assert [type(error) for error in errors] == [StoreCorrupt]
+
+
+@both_loops
+def test_a_file_for_a_client_that_left_goes_to_nobody_else(on_uvloop: bool) -> None:
+    """Its descriptor's number may be the next client's."""
+    with tempfile.TemporaryFile() as file:
+        file.write(b"secret")
+        file.flush()
+
+        async def story() -> None:
+            next_is_there, ended = asyncio.Event(), asyncio.Event()
+            outcome: list[BaseException | None] = []
+
+            async def send(exchange: ClientExchange) -> None:
+                if exchange.head.path == "/next":
+                    next_is_there.set()
+                    await ended.wait()
+                    await exchange.reply(Reply(status=204))
+                    return
+                await exchange.start(200, (), length=6)
+                await exchange.closed
+                await next_is_there.wait()
+                file.seek(0)
+                try:
+                    await exchange.send_file(file, 6)
+                    outcome.append(None)
+                except BaseException as error:
+                    outcome.append(error)
+                    raise
+                finally:
+                    ended.set()
+
+            async with raw_server(send) as server:
+                client = await server.connect()
+                await client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                await client.head()
+                resets = struct.pack("ii", 1, 0)
+                client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, resets)
+                client.close()
+                later = [await server.connect() for _ in range(4)]
+                for other in later:
+                    await other.send(b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n")
+                for other in later:
+                    assert (await other.head())[0] == 204
+                assert [type(error) for error in outcome] == [ClientGone]
+
+        run(story(), on_uvloop=on_uvloop)
+
+
+@both_loops
+def test_a_client_that_takes_nothing_of_a_file_is_cut(on_uvloop: bool) -> None:
+    with tempfile.TemporaryFile() as file:
+        file.truncate(100_000_000)
+
+        async def send(exchange: ClientExchange) -> None:
+            await exchange.start(200, (), length=100_000_000)
+            await exchange.send_file(file, 100_000_000)
+
+        async def story() -> None:
+            over: asyncio.Future[ClientExchange] = asyncio.get_running_loop().create_future()
+            limits = Limits(write_stall_s=0.3)
+            async with raw_server(send, limits=limits, finished=over.set_result) as server:
+                client = await server.connect()
+                client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+                await client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                async with asyncio.timeout(20):
+                    exchange = await over
+                assert isinstance(exchange.error, ClientGone)
+                assert not server.context.connections
+
+        run(story(), on_uvloop=on_uvloop)
