@@ -17,6 +17,8 @@ from gateway.upload.form import FormLimits, PartBegin
 
 # Longer names are never passed: no form of this world has them, and every pattern is tried on each name.
 NAME_MAX_CHARS: Final = 512
+# Longer names are not remembered: a client could fill the memory with them.
+REMEMBERED_CHARS: Final = 64
 _FIELD_NAME: Final = "upload_field_name"
 # PHP makes one name of `file.path`, `file path`, `file[path` and `file_path`.
 _ALIKE: Final = str.maketrans({" ": "_", ".": "_", "[": "_"})
@@ -77,7 +79,7 @@ class UploadPlan:
 
     def generated_names(self, field_name: str, values: Mapping[str, str]) -> tuple[str, ...]:
         """The names of the generated fields for one file, in order, "" for one that is left out. Raises: BadForm."""
-        if self.names_of is not None and len(field_name) <= NAME_MAX_CHARS:
+        if self.names_of is not None:
             return self.names_of(field_name)
         return _make_names(self.generated, field_name, values)
 
@@ -88,11 +90,10 @@ def make_plan(route: Route) -> UploadPlan:
     generated += [_generate(*pair, aggregate=True) for pair in route.aggregate_templates.items()]
     names = frozenset[str]().union(*(field.name.variables for field in generated))
     variables = names.union(*(field.value.variables for field in generated))
-    remember = lru_cache(maxsize=1024)
     return UploadPlan(
         generated=tuple(generated),
-        is_passed=remember(partial(_is_passed, tuple(map(re.compile, route.pass_fields)), generated)),
-        names_of=remember(partial(_names_from, tuple(generated))) if names <= {_FIELD_NAME} else None,
+        is_passed=_remembering(partial(_is_passed, tuple(map(re.compile, route.pass_fields)), generated)),
+        names_of=_remembering(partial(_names_from, tuple(generated))) if names <= {_FIELD_NAME} else None,
         digests=frozenset(DIGEST_VARIABLES[name] for name in variables if name in DIGEST_VARIABLES),
         request_variables=frozenset(name for name in variables if is_request_variable(name)),
         tame_arrays=route.tame_arrays,
@@ -115,10 +116,16 @@ def must_remove(route: Route, *, status: int | None) -> bool:
     return status is None or route.removes_on(status)
 
 
-@lru_cache(maxsize=2048)  # forms repeat their names
 def alike(name: str) -> str:
     """One spelling for all names that some backend takes for the same."""
+    return _alike_remembered(name) if len(name) <= REMEMBERED_CHARS else _alike(name)
+
+
+def _alike(name: str) -> str:
     return name.translate(_ALIKE).lower()
+
+
+_alike_remembered: Final = lru_cache(maxsize=2048)(_alike)
 
 
 def file_values(plan: UploadPlan, part: PartBegin, stored: StoredFile, *, number: int) -> dict[str, str]:
@@ -184,6 +191,12 @@ def _generate(name: str, value: str, *, aggregate: bool) -> Generated:
 def _pattern(template: Template, escape: Callable[[str], str]) -> re.Pattern[str]:
     pieces = (escape(piece) if isinstance(piece, str) else ".*" for piece in template.pieces)
     return re.compile("".join(pieces), re.DOTALL)
+
+
+def _remembering[T](judge: Callable[[str], T]) -> Callable[[str], T]:
+    """``judge``, asked once for each name of a usual length."""
+    remembered = lru_cache(maxsize=1024)(judge)
+    return lambda name: remembered(name) if len(name) <= REMEMBERED_CHARS else judge(name)
 
 
 def _is_passed(patterns: Sequence[re.Pattern[str]], generated: Sequence[Generated], name: str) -> bool:

@@ -1,5 +1,6 @@
 """Tests of what becomes of each part on an upload route, and of what a client can not do to it."""
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -155,3 +156,28 @@ def test_files_stay_unless_the_backend_refuses_them_or_never_heard_of_them() -> 
         False, False, True, True, True,
     ]  # fmt: skip
     assert [must_remove(make_route(), status=status) for status in (500, None)] == [False, True]
+
+
+def test_a_client_cannot_fill_the_memory_with_names() -> None:
+    """One wide letter makes each of a name's 8,000 take four bytes."""
+    plan = plan_of(**{**INCUMBENT, "pass_fields": [""]})
+    tracemalloc.start()
+    try:
+        for number in range(300):
+            name = f"{number}\U0001f600" + "x" * 8000
+            plan.generated_names(name, {"upload_field_name": name})
+            plan.passes(name[:512])
+        assert tracemalloc.get_traced_memory()[0] < 2_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("length", [63, 64, 65, 513])
+def test_what_is_remembered_of_a_name_is_what_was_said_of_it(length: int) -> None:
+    plan = plan_of(**{**INCUMBENT, "pass_fields": [""]})
+    name = "n" * length
+    for _ in range(2):
+        assert plan.passes(name) == (length <= 512)
+        assert not plan.passes(f"{name}.path"[-length:])
+        names = plan.generated_names(name, {"upload_field_name": name})
+        assert names[:3] == (f"{name}.name", f"{name}.content_type", f"{name}.path")
