@@ -64,7 +64,7 @@ from gateway.upload.handler import UploadResources, WebUpload
 from gateway.upload.parts import PartJournal, PartsIntake
 from gateway.upload.progress import ProgressBoard
 from gateway.upload.route_handler import RouteUpload
-from gateway.upload.route_stores import open_route_store, renew_route_keys
+from gateway.upload.route_stores import open_route_stores, renew_route_keys, sweep_route_stores
 from gateway.upload.status import UploadStatus
 from gateway.upload.transfer import Transfer
 
@@ -135,9 +135,7 @@ class Gateway:
         self._admin = Networks(settings.server.admin_allow)
         self.backends: list[RouteBackend] = []
         # Not with the handlers: the sweep at the start, and the holder of several workers, come before any.
-        self.route_stores = [
-            (r, open_route_store(r, settings)) for r in settings.routes if r.action == "upload"
-        ]
+        self.route_stores = open_route_stores(settings, self.store)
         self.contexts: list[ConnectionContext] = []
         self.servers: list[Server] = []
         self.trace = TraceFeed(settings.data_dir / "run", self.contexts, self._hops)
@@ -310,7 +308,7 @@ class Gateway:
 
 def sweep(gateway: Gateway) -> None:
     """Remove what dead uploads left behind, but nothing that was promised. Blocks."""
-    count = 0
+    count = sweep_route_stores(gateway.route_stores)
     try:
         if not gateway.outbox.recover():
             log.warning("sweep: put off until the store takes what the outbox has for it")
@@ -318,8 +316,6 @@ def sweep(gateway: Gateway) -> None:
         count += gateway.store.sweep(parts_older_than_s=PARTS_KEPT_S)
         count += gateway.journal.sweep(older_than=time.time() - PARTS_KEPT_S)
         count += gateway.uploads.sweep(gateway.store.discard_staged)
-        for route, store in gateway.route_stores:
-            count += store.sweep(older_than_s=route.keep_hours * 3600)
     except (GatewayError, OSError) as exc:
         log.warning("sweep: %s", exc)
     if count:

@@ -55,6 +55,11 @@ class S3Store:
         return self._wire
 
     @property
+    def buffers(self) -> Buffers:
+        """The memory for parts, which others in this process may share."""
+        return self._multiparts.buffers
+
+    @property
     def waits_for_disk(self) -> bool:
         return True
 

@@ -35,12 +35,12 @@ _NAME: Final = re.compile(r"[0-9a-f]{32}")
 class S3RouteStore:
     """Files of one route, like a ``RouteStore``. Making one neither dials nor fails."""
 
-    def __init__(self, settings: S3, *, prefix: str, spool: Path, buffer_bytes: int) -> None:
+    def __init__(self, settings: S3, *, prefix: str, spool: Path, buffers: Buffers) -> None:
         self._bucket = settings.bucket
         self._prefix = prefix
         self.wire = S3Wire(settings)
         self._records = S3Records(self.wire, patience_s=PART_PATIENCE_S)
-        self._multiparts = S3Multiparts(self.wire, Buffers(buffer_bytes, part_bytes=settings.part_bytes))
+        self._multiparts = S3Multiparts(self.wire, buffers)
         self._alive = Staging(spool, reserve_bytes=0, fsync=False)
 
     @property
@@ -170,12 +170,12 @@ class BucketWriter:
         self._writer.discard()
 
 
-def open_s3_route_store(place: str, settings: S3, *, spool: Path, buffer_bytes: int) -> S3RouteStore:
+def open_s3_route_store(place: str, settings: S3, *, spool: Path, buffers: Buffers) -> S3RouteStore:
     """The store at ``place``, which reads BUCKET or BUCKET/PREFIX."""
     bucket, _, prefix = place.partition("/")
     return S3RouteStore(
         settings.model_copy(update={"bucket": bucket}),
         prefix=f"{prefix}/" if prefix else "",
         spool=spool / place.replace("/", "+"),  # which no place contains
-        buffer_bytes=buffer_bytes,
+        buffers=buffers,
     )

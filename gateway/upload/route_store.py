@@ -28,8 +28,11 @@ INCOMING: Final = ".incoming"
 _NAME_BYTES: Final = 16
 # File systems without hard links; there the random name alone must do.
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
-# What file systems without files that have no name say to O_TMPFILE, and sandboxes without /proc to their naming.
-_NO_NAMELESS: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT, *_NO_LINKS})
+# What file systems say to O_TMPFILE that have no files without a name.
+_NO_NAMELESS: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, *_NO_LINKS})
+# What sandboxes say to their naming: without /proc, or with a policy against it.
+_NO_NAMING: Final = frozenset({errno.ENOENT, errno.EACCES, errno.EXDEV, errno.EINVAL, *_NO_LINKS})
+_DESCRIPTORS: Final = "/proc/self/fd"
 
 
 class RouteStore:
@@ -94,18 +97,32 @@ class RouteStore:
             os.fchmod(fd, self._access)
             if self._fsync:
                 os.fsync(fd)
-            try:
-                # A descriptor of a folder, even one that does not matter, makes Python follow the link.
-                os.link(f"/proc/self/fd/{fd}", f"{folder}/{name}", src_dir_fd=fd)
-            except OSError as exc:
-                if exc.errno not in _NO_NAMELESS:
-                    raise
-                self._has_nameless = False
+            if not self._name(fd, f"{folder}/{name}"):
                 return False
         finally:
             os.close(fd)
+        self._keep(name, folder)
+        return True
+
+    def _keep(self, name: str, folder: str) -> None:
+        """A file that has just got its name here keeps it, or is gone. Raises: OSError."""
         if self._fsync:
-            _flush_folder(Path(folder))
+            try:
+                _flush_folder(Path(folder))
+            except OSError:
+                self.remove(name)
+                raise
+
+    def _name(self, fd: int, path: str) -> bool:
+        try:
+            # A descriptor of a folder, even one that does not matter, makes Python follow the link.
+            os.link(f"{_DESCRIPTORS}/{fd}", path, src_dir_fd=fd)
+        except OSError as exc:
+            if exc.errno not in _NO_NAMING:
+                raise
+            # A backend that tidies up may have removed the folder: that says nothing about the next file.
+            self._has_nameless = exc.errno == errno.ENOENT and Path(_DESCRIPTORS).is_dir()
+            return False
         return True
 
     def _open_nameless(self, folder: str) -> int | None:
@@ -117,8 +134,8 @@ class RouteStore:
             except OSError as exc:
                 if exc.errno not in _NO_NAMELESS:
                     raise
+                self._has_nameless = False
                 break
-        self._has_nameless = False
         return None
 
     def path_of(self, name: str) -> str:
@@ -152,8 +169,7 @@ class RouteStore:
             except FileNotFoundError:
                 self._make_folders(Path(folder))
                 _move(source, target)
-            if self._fsync:
-                _flush_folder(Path(folder))
+            self._keep(name, folder)
         self._staging.let_go(name)
         return target
 
@@ -252,8 +268,12 @@ def _move(source: str, target: str) -> None:
 
 def _is_ours(path: Path) -> bool:
     name = path.name
-    is_name = len(name) == 2 * _NAME_BYTES and not set(name) - set("0123456789abcdef")
-    return is_name and stat.S_ISREG(path.lstat().st_mode)
+    if len(name) != 2 * _NAME_BYTES or set(name) - set("0123456789abcdef"):
+        return False
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except FileNotFoundError:
+        return False  # the backend took it just now
 
 
 def _flush_folder(folder: Path) -> None:

@@ -1,12 +1,19 @@
 """Owns the choice of where an upload route's files go: a folder, or a bucket."""
 
+import logging
 from collections.abc import Iterable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from gateway.errors import GatewayError
 from gateway.settings import Settings
 from gateway.settings_routes import Route
-from gateway.store.base import BlobWriter
+from gateway.store.base import BlobStore, BlobWriter
 from gateway.upload.route_store import RouteStore, new_name
+
+if TYPE_CHECKING:
+    from gateway.store.s3_multipart import Buffers
+
+log = logging.getLogger("gateway.upload")
 
 
 class RouteFiles(Protocol):
@@ -47,8 +54,38 @@ def renew_route_keys(stores: Iterable[tuple[Route, RouteFiles]], settings: Setti
                 store.take_keys(settings.storage.s3)
 
 
-def open_route_store(route: Route, settings: Settings) -> RouteFiles:
-    """The store of an upload route. Nothing is made or dialled yet."""
+def sweep_route_stores(stores: Iterable[tuple[Route, RouteFiles]]) -> int:
+    """Sweep each, whatever became of the one before; returns how many files were removed. Blocks."""
+    removed = 0
+    for route, store in stores:
+        try:
+            removed += store.sweep(older_than_s=route.keep_hours * 3600)
+        except (GatewayError, OSError) as exc:
+            log.warning("sweep: the route %s: %s", route.place, exc)
+    return removed
+
+
+def open_route_stores(settings: Settings, images: BlobStore) -> list[tuple[Route, RouteFiles]]:
+    """The store of each upload route. All that is on its way to S3, ``images`` too, shares one bound of memory."""
+    routes = [route for route in settings.routes if route.action == "upload"]
+    buffers = _shared_buffers(settings, images) if any(route.store_s3 for route in routes) else None
+    return [(route, open_route_store(route, settings, buffers)) for route in routes]
+
+
+def _shared_buffers(settings: Settings, images: BlobStore | None) -> "Buffers":
+    from gateway.store.s3_multipart import Buffers  # noqa: PLC0415 - see below
+    from gateway.store.s3_store import S3Store  # noqa: PLC0415
+
+    if isinstance(images, S3Store):
+        return images.buffers
+    return Buffers(settings.limits.buffer_bytes // 2, part_bytes=settings.storage.s3.part_bytes)
+
+
+def open_route_store(route: Route, settings: Settings, buffers: "Buffers | None" = None) -> RouteFiles:
+    """The store of an upload route, with memory of its own unless ``buffers`` are shared.
+
+    Nothing is made or dialled yet.
+    """
     if route.store_s3:
         # Not with the module: a folder has no use for an HTTP client.
         from gateway.upload.route_s3 import open_s3_route_store  # noqa: PLC0415
@@ -57,7 +94,7 @@ def open_route_store(route: Route, settings: Settings) -> RouteFiles:
             route.store_s3,
             settings.storage.s3,
             spool=settings.data_dir / "s3-routes",
-            buffer_bytes=settings.limits.buffer_bytes // 2,
+            buffers=buffers or _shared_buffers(settings, None),
         )
     assert route.store is not None  # noqa: S101 - the settings demand one of the two
     return RouteStore(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.store.s3_multipart import Buffers
 from gateway.store.s3_records import S3Records
 from gateway.upload.route_s3 import S3RouteStore, open_s3_route_store
 from gateway.upload.route_store import new_name
@@ -39,7 +40,8 @@ def site(seaweed: Seaweed, short_path: Path) -> Iterator[Site]:
 @pytest.fixture
 def store(seaweed: Seaweed, tmp_path: Path) -> Iterator[S3RouteStore]:
     """The same place, to look into it."""
-    made = open_s3_route_store(PLACE, seaweed.settings(), spool=tmp_path / "spool", buffer_bytes=24 * MIB)
+    buffers = Buffers(24 * MIB, part_bytes=seaweed.settings().part_bytes)
+    made = open_s3_route_store(PLACE, seaweed.settings(), spool=tmp_path / "spool", buffers=buffers)
     yield made
     made.close()
 
