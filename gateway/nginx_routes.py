@@ -138,7 +138,11 @@ def _take_names(made: Imported, names: Directive) -> None:
 
 def _take_location(made: Imported, location: Location, site: _Site) -> None:
     if location.own("internal"):
-        return  # only a target: no client reaches it
+        if not location.is_target(site.locations):
+            made.note(
+                f"{location.directive.place}: '{_name(location)}' is internal: nothing leads to it here"
+            )
+        return
     passed = location.own("upload_pass")
     backend = None if passed else backend_of(location, site.upstreams)
     if passed is None and backend is None:

@@ -54,6 +54,15 @@ class Location:
         """The directive if it is written in this location itself."""
         return next((directive for directive in self.inner if directive.name == name), None)
 
+    def is_target(self, locations: "Sequence[Location]") -> bool:
+        """Whether an upload or the question of an ``auth_request`` of one of these ends here."""
+        for other in locations:
+            passed = other.own("upload_pass")
+            targets = (*(passed.args if passed else ()), other.value("auth_request") or "")
+            if any(target.startswith("/") and location_for(locations, target) is self for target in targets):
+                return True
+        return False
+
 
 def locations_of(server: Directive, outer: tuple[Directive, ...]) -> list[Location]:
     """Every location of a server, nested ones too."""

@@ -66,9 +66,12 @@ def trace(config: Path | None, data_dir: Path | None, replay: Path | None, **opt
             _replay(replay, wishes)
             return
         settings = load_settings(config, {"server.data_dir": data_dir}).settings
-        if "s3" in wishes.inspect and settings.storage.kind != "s3":
+        uses_s3 = settings.storage.kind == "s3" or any(route.store_s3 for route in settings.routes)
+        if "s3" in wishes.inspect and not uses_s3:
             if options["inspect"] != _ALL:
-                raise click.UsageError("--inspect s3: images are not kept in S3 (storage.kind)")
+                raise click.UsageError(
+                    "--inspect s3: images are not kept in S3 (storage.kind), nor are the files of a route (store_s3)"
+                )
             wishes = _wishes({**options, "inspect": "core"})
         asyncio.run(run(settings, wishes, _say, _note))
     except BadFilter as exc:

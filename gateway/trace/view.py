@@ -22,13 +22,18 @@ def lines_of(story: Story, *, verbose: bool) -> Iterator[str]:
         yield f"{stamp(main)} {_main_line(main)}"
     if verbose:
         yield from _heads(main)
-    for hop in story.hops if verbose else _shortened(story.hops):
-        if hop is not main:
-            count = f" × {hop['count']}" if "count" in hop else ""
-            yield f"{_INDENT}└ {clean(hop.get('hop', ''))} {_what(hop)}{count} {_outcome(hop)}"
-            if verbose:
-                yield from _heads(hop)
-        yield from (f"{_INDENT}! {clean(why)}" for why in hop.get("why", ()))
+    yield from _reasons(main)
+    hops = [hop for hop in story.hops if hop is not main]
+    for hop in hops if verbose else _shortened(hops):
+        count = f" × {hop['count']}" if "count" in hop else ""
+        yield f"{_INDENT}└ {clean(hop.get('hop', ''))} {_what(hop)}{count} {_outcome(hop)}"
+        if verbose:
+            yield from _heads(hop)
+        yield from _reasons(hop)
+
+
+def _reasons(event: Event) -> Iterator[str]:
+    yield from (f"{_INDENT}! {clean(why)}" for why in event.get("why", ()))
 
 
 def _shortened(hops: Iterable[Event]) -> Iterator[Event]:

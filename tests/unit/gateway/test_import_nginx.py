@@ -291,6 +291,23 @@ def test_who_answers_an_auth_request_is_asked_and_not_made_a_route(location: str
     assert made.notes == []
 
 
+def test_an_internal_location_that_only_nginx_redirects_to_is_named() -> None:
+    """A backend that answers with X-Accel-Redirect would find nobody who follows it."""
+    site = "server { location /u {" + MODULE + "auth_request /auth; } " + APP
+    asked = "location = /auth { internal; proxy_pass http://127.0.0.1:9; }"
+    made = _translate(site + asked + " location /files/ { internal; alias /srv/; } }")
+    assert ["/files/" in note and "internal" in note for note in made.notes] == [True]
+
+
+def test_an_internal_location_where_uploads_end_is_no_news() -> None:
+    inner = 'upload_pass /done; upload_store /s; upload_pass_form_field "^a$";'
+    made = _translate(
+        "server { location /u {" + inner + "} location = /done { internal; proxy_pass http://127.0.0.1:9; } }"
+    )
+    assert made.notes == []
+    assert [(route["prefix"], route["pass_to"]) for route in made.routes] == [("/u", "/done")]
+
+
 def test_a_resumable_upload_is_named_where_it_is_inherited_from() -> None:
     _, made = _upload("", server="upload_resumable on;")
     assert "/uploads/" in made.notes[0]

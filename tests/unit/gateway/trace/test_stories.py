@@ -188,3 +188,16 @@ def test_times_and_sizes_are_said_in_their_unit() -> None:
     assert [size(n) for n in (None, 0, 1023, 1024, 3 << 30, 5 << 40)] == [
         "0 B", "0 B", "1023 B", "1.0 KiB", "3.0 GiB", "5.0 TiB",
     ]  # fmt: skip
+
+
+def test_parts_of_an_upload_that_began_before_the_trace_are_counted_once() -> None:
+    parts = [hop(hop="s3", method="PUT", target=f"/b/k?partNumber={n}") for n in range(5)]
+    first, rest = lines_of(Story(hops=parts), verbose=False)
+    assert "PUT /b/k?partNumber=0" in first
+    assert "PUT /b/k × 4" in rest
+
+
+def test_why_the_first_hop_failed_is_told_though_it_stands_for_the_story() -> None:
+    refused = hop(hop="s3", status=403, why=["the region differs"])
+    lines = list(lines_of(Story(hops=[refused, hop(hop="s3")]), verbose=False))
+    assert [line.strip()[:1] for line in lines[1:]] == ["!", "└"]
