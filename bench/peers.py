@@ -17,7 +17,7 @@ from bench.measure import Target
 from bench.nginx import write_conf
 from tests.support import processes
 from tests.support.product import Product, free_port, running_product
-from tests.support.seaweed import ACCESS_KEY, SECRET_KEY, Seaweed
+from tests.support.seaweed import Seaweed
 
 _BLOB_NAME: Final = "bench"
 _UPLOAD: Final = "/upload?collection=bench/files&name=file&tag=t%"
@@ -142,13 +142,7 @@ class Peers:
     def s3(self, name: str) -> Target:
         """The product with its store in that server."""
         assert self._seaweed is not None
-        settings = {
-            "GATEWAY_STORAGE__KIND": "s3",
-            "MINIO_SERVER": self._seaweed.endpoint,
-            "MINIO_BUCKET": "images",
-            "MINIO_ROOT_USER": ACCESS_KEY,
-            "MINIO_ROOT_PASSWORD": SECRET_KEY,
-        }
+        settings = self._seaweed.environ
         return self.gateway(name, settings)[1]
 
     def gateway(

@@ -52,14 +52,7 @@ def main() -> int:
             server.start()
             if given.apart:
                 os.sched_setaffinity(0, cores[1:])
-            settings = {
-                "GATEWAY_STORAGE__KIND": "s3",
-                "MINIO_SERVER": server.endpoint,
-                "MINIO_BUCKET": "images",
-                "MINIO_ROOT_USER": ACCESS_KEY,
-                "MINIO_ROOT_PASSWORD": SECRET_KEY,
-                "GATEWAY_TLS__REDIRECT": "false",
-            }
+            settings = server.environ | {"GATEWAY_TLS__REDIRECT": "false"}
             with running_product(Path(folder) / "product", settings=settings) as product:
                 ways = _ways(server, product, file)
                 taken: dict[str, list[Taken]] = {name: [] for name in ways}

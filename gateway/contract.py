@@ -15,6 +15,7 @@ import os
 import re
 import secrets
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -275,3 +276,19 @@ def container_name_of(filename: str) -> str:
     repaired = re.sub(r"[^a-z0-9._-]", "-", stem)
     repaired = re.sub(r"[._-]*([._-])", r"\1", repaired).strip("._-")[:NAME_MAX_CHARS].rstrip("._-")
     return repaired or "image"
+
+
+def parse_moment(value: object) -> float:
+    """A time in the maintenance's state, as a command or a person wrote it → epoch seconds.
+
+    ISO 8601 (without an offset: this machine's time zone) or epoch seconds. Raises: ValueError, also for what no
+    calendar has: milliseconds, infinity. Every answer that tells it would fail.
+    """
+    try:
+        at = (
+            float(value) if isinstance(value, int | float) else datetime.fromisoformat(str(value)).timestamp()
+        )
+        datetime.fromtimestamp(at, UTC)
+    except (OverflowError, OSError) as exc:
+        raise ValueError(f"'{value}' is no time") from exc
+    return at

@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
-from gateway.contract import BLOB_PREFIX, TRANSFER_PREFIX
+from gateway.contract import BLOB_PREFIX, TRANSFER_PREFIX, parse_moment
 from gateway.errors import CoreDown
 from gateway.http.exchange import Peer
 from gateway.http.head import Field, RequestHead
@@ -129,26 +129,13 @@ def parse_state(data: bytes) -> MaintenanceState:
         return MaintenanceState(
             mode=mode if mode in MODES else "full",
             message=str(value.get("message", "")),
-            until=until if until is None else parse_until(until),
+            until=until if until is None else parse_moment(until),
             allow=parse_networks(value.get("allow", ())),
-            since=parse_until(value.get("since", 0.0)),
-            at=parse_until(value.get("at", 0.0)),
+            since=parse_moment(value.get("since", 0.0)),
+            at=parse_moment(value.get("at", 0.0)),
         )
     except (ValueError, TypeError, AttributeError):
         return MaintenanceState()
-
-
-def parse_until(value: str | float) -> float:
-    """ISO 8601 (without an offset: this machine's time zone) or epoch seconds → epoch seconds.
-
-    Raises: ValueError, also for what no calendar has: milliseconds, infinity. Every answer would fail by it.
-    """
-    try:
-        at = float(value) if isinstance(value, int | float) else datetime.fromisoformat(value).timestamp()
-        datetime.fromtimestamp(at, UTC)
-    except (OverflowError, OSError) as exc:
-        raise ValueError(f"'{value}' is no time") from exc
-    return at
 
 
 def parse_networks(values: Iterable[str]) -> tuple[Network, ...]:

@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from gateway.cli import load_settings, settings_options
-from gateway.maintenance import MODES, MaintenanceState, MaintenanceSwitch, parse_networks, parse_until
+from gateway.contract import parse_moment
+from gateway.maintenance import MODES, MaintenanceState, MaintenanceSwitch, parse_networks
 
 
 @click.group()
@@ -81,7 +82,7 @@ def _moment(text: str | None, option: str) -> float | None:
     if text is None:
         return None
     try:
-        moment = parse_until(text)
+        moment = parse_moment(text)
     except ValueError as exc:
         raise click.BadParameter("not ISO 8601, for example 2026-12-01T14:00", param_hint=option) from exc
     if moment <= time.time():

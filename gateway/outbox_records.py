@@ -121,30 +121,25 @@ class OutboxFolder:
 
     def waiting(self) -> dict[str, int]:
         """The deliveries that wait, by the ids of their tickets, and how many bytes each brought."""
-        found: dict[str, int] = {}
-        try:
-            names = self.names()
-        except FileNotFoundError:
-            return found
-        for name in names:
-            try:
-                record = _from_json((self.pending / name).read_bytes())
-            except (OSError, ValueError, KeyError, TypeError):
-                continue  # delivered just now, or none
-            delivery = record.delivery
-            found[delivery.ticket_id] = sum(placement.size for placement in delivery.placements)
-        return found
+        return {
+            delivery.ticket_id: sum(placement.size for placement in delivery.placements)
+            for delivery in self._deliveries()
+        }
 
     def promised(self) -> set[str]:
         """The staged names that records speak of, placed or not: a sweep from outside must leave them alone."""
-        found: set[str] = set()
-        for name in self.names():
+        return {placement.staged for delivery in self._deliveries() for placement in delivery.placements}
+
+    def _deliveries(self) -> Iterator[Delivery]:
+        try:
+            names = self.names()
+        except FileNotFoundError:
+            return
+        for name in names:
             try:
-                record = _from_json((self.pending / name).read_bytes())
+                yield _from_json((self.pending / name).read_bytes()).delivery
             except (OSError, ValueError, KeyError, TypeError):
                 continue  # delivered meanwhile, or damaged: who delivers looks at it
-            found |= {placement.staged for placement in record.delivery.placements}
-        return found
 
     def hold(self, name: str) -> HeldRecord | None:
         """Lock a record, unless it is gone or another holds it. One that cannot be read is moved aside."""

@@ -13,7 +13,7 @@ from gateway.outbox_records import OutboxFolder
 from gateway.settings import Settings
 from gateway.store.base import StagedUpload
 from gateway.store.opening import open_store
-from gateway.upload.route_stores import open_route_store
+from gateway.upload.route_stores import open_route_stores
 
 
 @click.group()
@@ -51,7 +51,8 @@ def sweep(config: Path | None, data_dir: Path | None, older_than: float) -> None
     settings: Settings = load_settings(config, {"server.data_dir": data_dir}).settings
     try:
         store = open_store(settings)
-        if waiting := _promised(settings) & {upload.staged for upload in store.uploads() if not upload.held}:
+        promised = OutboxFolder(settings.data_dir / "outbox").promised()
+        if waiting := promised & {upload.staged for upload in store.uploads() if not upload.held}:
             click.echo(
                 f"gateway: {len(waiting)} uploads are complete and wait for the store: nothing was swept. Start the"
                 " gateway, which delivers them, and sweep then",
@@ -59,20 +60,12 @@ def sweep(config: Path | None, data_dir: Path | None, older_than: float) -> None
             )
             sys.exit(1)
         count = store.sweep(parts_older_than_s=older_than * 3600)
-        for route in settings.routes:
-            if route.action == "upload":
-                count += open_route_store(route, settings).sweep(older_than_s=route.keep_hours * 3600)
+        for route, files in open_route_stores(settings, store):
+            count += files.sweep(older_than_s=route.keep_hours * 3600)
     except GatewayError as exc:
         click.echo(f"gateway: {exc}", err=True)
         sys.exit(1)
     click.echo(f"removed what {count} uploads left behind")
-
-
-def _promised(settings: Settings) -> set[str]:
-    try:
-        return OutboxFolder(settings.data_dir / "outbox").promised()
-    except FileNotFoundError:
-        return set()
 
 
 def waiting_commits(settings: Settings) -> int:

@@ -73,11 +73,7 @@ class Circuit:
 
     def admit(self, now: float) -> int:
         """A pass for one request, or ``REFUSED``."""
-        if self.state is CircuitState.closed:
-            return self._pass
-        if self.policy.is_probed or now < self.next_try:
-            return REFUSED
-        return self._try(now)
+        return REFUSED if self.refuses(now) else self.insist(now)
 
     def insist(self, now: float) -> int:
         """A pass in any case, for what must not be in vain; where the circuit is open, it is a try."""

@@ -105,10 +105,6 @@ class Attempt:
         """The whole request is on its way."""
         self._sent_at = time.monotonic()
 
-    def untimed(self) -> None:
-        """It may take its time."""
-        self._sent_at = float("inf")
-
     def __enter__(self) -> Self:
         now = time.monotonic()
         self._given = self._circuit.insist(now) if self._insists else self._circuit.admit(now)

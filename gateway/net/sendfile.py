@@ -41,15 +41,13 @@ async def send_ready(to: int, file: int, offset: int, count: int) -> int:
     """
     piece = min(count, PIECE_BYTES)
     if not _is_in_memory(file, offset, piece):
-        return await _send_cold(to, file, offset, min(count, COLD_PIECE_BYTES))
+        piece = min(count, COLD_PIECE_BYTES)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(None, _read_and_send, to, file, offset, piece)
     sent = _send(to, file, offset, piece)
     if sent == piece:
         await asyncio.sleep(0)
     return sent
-
-
-async def _send_cold(to: int, file: int, offset: int, count: int) -> int:
-    return await asyncio.get_running_loop().run_in_executor(None, _read_and_send, to, file, offset, count)
 
 
 def _read_and_send(to: int, file: int, offset: int, count: int) -> int:

@@ -281,10 +281,9 @@ class S3Wire:
             date=now,
         )
         sent = {name: str(value) for name, value in headers.items()}
-        if asking.get():
-            sent["X-Request-Id"] = (
-                asking.get()
-            )  # not signed: for the server's log, and for who listens in between
+        if request := asking.get():
+            # Not signed: for the server's log, and for who listens in between.
+            sent["X-Request-Id"] = request
         return f"{path}?{query}" if query else path, sent
 
     def _connection(self) -> tuple[http.client.HTTPConnection, bool]:

@@ -12,20 +12,19 @@ from a dead one. A name there is of a file that no backend was told of, and is s
 
 import re
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from gateway.errors import BlobMissing, StoreError
 from gateway.settings import S3
-from gateway.store.base import SealedBlob
 from gateway.store.disk_staging import Staging
 from gateway.store.s3 import PART_PATIENCE_S, S3Wire
 from gateway.store.s3_answers import S3Faults
 from gateway.store.s3_multipart import Buffers, Multipart, S3Multiparts
 from gateway.store.s3_records import S3Records
 from gateway.store.s3_upload import S3Writer
+from gateway.upload.route_store import RouteWriter
 
 # Uploads that no file on this machine tells of may belong to another gateway at the same place.
 FOREIGN_STALE_S: Final = 7 * 86400.0
@@ -48,7 +47,7 @@ class S3RouteStore:
         """Sealing waits for the network."""
         return True
 
-    def create(self, staged: str, *, size_hint: int | None) -> "BucketWriter":
+    def create(self, staged: str, *, size_hint: int | None) -> RouteWriter:
         """Begin a file. ``staged`` is its new, unguessable name.
 
         Raises: StoreDown, at once if S3 does not answer.
@@ -58,7 +57,7 @@ class S3RouteStore:
         writer = S3Writer(
             self._multiparts, record, folder=self._prefix, size_hint=size_hint, remove=self._remove
         )
-        return BucketWriter(writer, publish=self._alive.discard, remove=self.remove)
+        return RouteWriter(writer, publish=self._alive.discard, remove=self.remove)
 
     def path_of(self, name: str) -> str:
         """How the backend finds a whole file of this name."""
@@ -133,41 +132,6 @@ class S3RouteStore:
         for name in old:
             self._records.delete(self._key_of(name))
         return len(old)
-
-
-class BucketWriter:
-    """One file on its way in. Leaving without ``seal`` must end in ``discard``."""
-
-    def __init__(
-        self, writer: S3Writer, *, publish: Callable[[str], None], remove: Callable[[str], None]
-    ) -> None:
-        self._writer = writer
-        self._publish = publish
-        self._remove = remove
-        self._is_published = False
-
-    @property
-    def staged(self) -> str:
-        """The file's name."""
-        return self._writer.staged
-
-    def write(self, data: memoryview | bytes) -> None:
-        """Append. Raises: StoreFull, StoreDown."""
-        self._writer.write(data)
-
-    def seal(self) -> SealedBlob:
-        """The object is there, whole: the backend may be told. Raises: StoreFull, StoreDown, StoreCorrupt."""
-        sealed = self._writer.seal()
-        self._is_published = True
-        self._publish(self.staged)
-        return sealed
-
-    def discard(self) -> None:
-        """Remove every trace, also after ``seal``. Never raises; may be called twice."""
-        if self._is_published:
-            self._is_published = False
-            self._remove(self.staged)
-        self._writer.discard()
 
 
 def open_s3_route_store(place: str, settings: S3, *, spool: Path, buffers: Buffers) -> S3RouteStore:

@@ -15,13 +15,13 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from gateway.store.base import SealedBlob
-from gateway.store.disk_staging import DiskWriter, Staging, write_all
+from gateway.store.base import BlobWriter, SealedBlob
+from gateway.store.disk_staging import Staging, write_all
 from gateway.store.syscalls import DiskFaults
 
 INCOMING: Final = ".incoming"
@@ -67,7 +67,8 @@ class RouteStore:
             with DiskFaults("make a route's store"):
                 self._make_folders(self._folder)
             self._is_made = True
-        return RouteWriter(self, self._staging.create(staged, size_hint=size_hint))
+        writer = self._staging.create(staged, size_hint=size_hint)
+        return RouteWriter(writer, publish=self.publish, remove=self.remove)
 
     def put(self, name: str, data: bytes) -> SealedBlob:
         """Store a whole small file: as ``create``, ``write`` and ``seal``, at half their price.
@@ -220,11 +221,18 @@ class RouteStore:
 
 
 class RouteWriter:
-    """One file on its way in. Leaving without ``seal`` must end in ``discard``."""
+    """One file on its way in, whatever store it goes to. Leaving without ``seal`` must end in ``discard``.
 
-    def __init__(self, store: RouteStore, writer: DiskWriter) -> None:
-        self._store = store
+    ``publish`` lets the backend see what was sealed; ``remove`` takes away what it may have seen. Neither knows more
+    than the file's name.
+    """
+
+    def __init__(
+        self, writer: BlobWriter, *, publish: Callable[[str], object], remove: Callable[[str], None]
+    ) -> None:
         self._writer = writer
+        self._publish = publish
+        self._remove = remove
         self._is_published = False
 
     @property
@@ -237,17 +245,21 @@ class RouteWriter:
         self._writer.write(data)
 
     def seal(self) -> SealedBlob:
-        """Make it durable and let the backend see it, at ``path_of(staged)``. Raises: StoreFull, StoreDown."""
+        """Make it durable and let the backend see it, at ``path_of(staged)``.
+
+        Raises: StoreFull, StoreDown, StoreCorrupt.
+        """
         sealed = self._writer.seal()
-        self._store.publish(sealed.staged)
+        self._publish(self.staged)
         self._is_published = True
         return sealed
 
     def discard(self) -> None:
         """Remove every trace, also after ``seal``. Never raises; may be called twice."""
-        self._writer.discard()
         if self._is_published:
-            self._store.remove(self.staged)
+            self._is_published = False
+            self._remove(self.staged)
+        self._writer.discard()
 
 
 def new_name() -> str:

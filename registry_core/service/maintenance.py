@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from gateway.contract import parse_moment
 from gateway.errors import BadForm, StoreError
 from registry_core import policy
 from registry_core.policy import Actor
@@ -75,25 +76,13 @@ def _parse(content: bytes) -> Maintenance:
         return Maintenance(
             mode=str(value.get("mode", "full")),
             message=str(value.get("message", "")),
-            until=_epoch(until) if until is not None else None,
+            until=parse_moment(until) if until is not None else None,
             allow=tuple(str(network) for network in value.get("allow", ())),
-            since=_epoch(value.get("since", 0.0)),
-            at=_epoch(value.get("at", 0.0)),
+            since=parse_moment(value.get("since", 0.0)),
+            at=parse_moment(value.get("at", 0.0)),
         )
     except (ValueError, TypeError, AttributeError):
         return Maintenance()
-
-
-def _epoch(value: object) -> float:
-    """A time as the gateway's command or a person wrote it. Raises: ValueError, as the gateway does."""
-    try:
-        at = (
-            float(value) if isinstance(value, int | float) else datetime.fromisoformat(str(value)).timestamp()
-        )
-        datetime.fromtimestamp(at, UTC)
-    except (OverflowError, OSError) as exc:
-        raise ValueError(f"'{value}' is no time") from exc
-    return at
 
 
 def turn_on(

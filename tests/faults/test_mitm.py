@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.mitm import Harm, harming
 from tests.support.product import Product, running_product
-from tests.support.seaweed import ACCESS_KEY, SECRET_KEY, running_seaweed
+from tests.support.seaweed import running_seaweed
 
 SIZE = 3_000_000
 
@@ -111,13 +111,7 @@ def test_a_part_cut_on_its_way_to_s3_is_sent_again_and_the_upload_is_whole(short
         running_seaweed(short_path / "s3") as seaweed,
         harming(f"http://{seaweed.endpoint}", harm) as address,
     ):
-        settings = {
-            "GATEWAY_STORAGE__KIND": "s3",
-            "MINIO_SERVER": address,
-            "MINIO_BUCKET": "images",
-            "MINIO_ROOT_USER": ACCESS_KEY,
-            "MINIO_ROOT_PASSWORD": SECRET_KEY,
-        }
+        settings = seaweed.environ | {"MINIO_SERVER": address}
         with running_product(short_path, settings=settings) as product:
             token = product.new_user("ada")
             done = product.curl(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.product import Product, running_product
-from tests.support.seaweed import ACCESS_KEY, SECRET_KEY, running_seaweed
+from tests.support.seaweed import running_seaweed
 
 SEED = int(os.environ.get("KILL_SEED", "7"))
 KILLS = int(os.environ.get("KILL_COUNT", "6"))
@@ -127,12 +127,7 @@ def test_every_promise_is_kept_whenever_a_process_is_killed(product: Product, vi
 @pytest.mark.slow
 def test_every_promise_is_kept_on_s3_too(short_path: Path) -> None:
     with running_seaweed(short_path / "s3") as seaweed:
-        settings = {
-            "GATEWAY_STORAGE__KIND": "s3",
-            "MINIO_SERVER": seaweed.endpoint,
-            "MINIO_ROOT_USER": ACCESS_KEY,
-            "MINIO_ROOT_PASSWORD": SECRET_KEY,
-        }
+        settings = seaweed.environ
         with running_product(short_path / "product", settings=settings) as product:
             _kill_at_random(product, "gateway")
             left = json.loads(product.run("gateway", "uploads", "ls", "--json").stdout)

@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.open_upload import OpenUpload
 from tests.support.product import Product, running_product
-from tests.support.seaweed import ACCESS_KEY, SECRET_KEY, Seaweed
+from tests.support.seaweed import Seaweed
 
 MIB = 1 << 20
 COUNT = 8
@@ -26,13 +26,7 @@ PULLED = "/v1/imagefile/ada/tools/kept:latest"
 def site() -> Iterator[tuple[Seaweed, Product]]:
     with tempfile.TemporaryDirectory(prefix="gw-") as folder:
         seaweed = Seaweed(Path(folder) / "s3")
-        settings = {
-            "GATEWAY_STORAGE__KIND": "s3",
-            "MINIO_SERVER": seaweed.endpoint,
-            "MINIO_BUCKET": "images",
-            "MINIO_ROOT_USER": ACCESS_KEY,
-            "MINIO_ROOT_PASSWORD": SECRET_KEY,
-        }
+        settings = seaweed.environ
         seaweed.start()
         try:
             with running_product(Path(folder) / "product", settings=settings) as product:

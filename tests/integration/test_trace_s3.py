@@ -11,7 +11,7 @@ import pytest
 from tests.support.open_upload import OpenUpload
 from tests.support.processes import memory_mib
 from tests.support.product import Product, free_port, running_product
-from tests.support.seaweed import ACCESS_KEY, SECRET_KEY, Seaweed, running_seaweed
+from tests.support.seaweed import ACCESS_KEY, Seaweed, running_seaweed
 from tests.support.signing import Signer
 from tests.support.tracing import tracing
 
@@ -23,13 +23,7 @@ def on_s3(folder: Path) -> Iterator[tuple[Product, Seaweed]]:
     """A product with its images in SeaweedFS."""
     (folder / "s3").mkdir()
     with running_seaweed(folder / "s3") as seaweed:
-        settings = {
-            "GATEWAY_STORAGE__KIND": "s3",
-            "MINIO_SERVER": seaweed.endpoint,
-            "MINIO_BUCKET": "images",
-            "MINIO_ROOT_USER": ACCESS_KEY,
-            "MINIO_ROOT_PASSWORD": SECRET_KEY,
-        }
+        settings = seaweed.environ
         with running_product(folder, settings=settings) as product:
             yield product, seaweed
 

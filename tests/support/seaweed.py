@@ -48,6 +48,17 @@ class Seaweed:
     def endpoint(self) -> str:
         return f"127.0.0.1:{self.port}"
 
+    @property
+    def environ(self) -> dict[str, str]:
+        """The environment of a product that keeps its images here."""
+        return {
+            "GATEWAY_STORAGE__KIND": "s3",
+            "MINIO_SERVER": self.endpoint,
+            "MINIO_BUCKET": "images",
+            "MINIO_ROOT_USER": ACCESS_KEY,
+            "MINIO_ROOT_PASSWORD": SECRET_KEY,
+        }
+
     def settings(self, **changes: object) -> S3:
         """Settings of a store in this server."""
         values: dict[str, object] = {

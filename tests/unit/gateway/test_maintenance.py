@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.contract import parse_moment
 from gateway.http.exchange import Peer
 from gateway.http.fields import Networks, resolve_peer
 from gateway.http.head import NO_BODY, Fields, RequestHead
@@ -19,7 +20,6 @@ from gateway.maintenance import (
     page_file,
     parse_networks,
     parse_state,
-    parse_until,
     refusal,
     static_api_reply,
 )
@@ -230,14 +230,14 @@ def test_a_form_that_was_refused_is_neither_repeated_nor_hidden() -> None:
 
 
 def test_until_is_read_with_and_without_an_offset() -> None:
-    assert parse_until("2026-12-01T14:00:00Z") == datetime(2026, 12, 1, 14, tzinfo=UTC).timestamp()
-    assert parse_until("2026-12-01T14:00+02:00") == datetime(2026, 12, 1, 12, tzinfo=UTC).timestamp()
-    assert parse_until("2026-12-01T14:00") == datetime(2026, 12, 1, 14).astimezone().timestamp()
-    assert parse_until(5) == 5.0
+    assert parse_moment("2026-12-01T14:00:00Z") == datetime(2026, 12, 1, 14, tzinfo=UTC).timestamp()
+    assert parse_moment("2026-12-01T14:00+02:00") == datetime(2026, 12, 1, 12, tzinfo=UTC).timestamp()
+    assert parse_moment("2026-12-01T14:00") == datetime(2026, 12, 1, 14).astimezone().timestamp()
+    assert parse_moment(5) == 5.0
 
 
 def test_a_beginning_that_a_person_wrote_by_hand_is_a_date_too() -> None:
-    assert parse_state(b'{"at":"2099-12-01T14:00:00Z"}').at == parse_until("2099-12-01T14:00:00Z")
+    assert parse_state(b'{"at":"2099-12-01T14:00:00Z"}').at == parse_moment("2099-12-01T14:00:00Z")
 
 
 def test_an_unknown_mode_closes_fully() -> None:
