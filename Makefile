@@ -5,6 +5,7 @@ DATA_S3 ?= ./data-s3
 HTTP   ?= 127.0.0.1:8080
 HTTPS  ?= 127.0.0.1:8443
 PYTEST_ARGS ?=
+TEST_PROCESSES ?= $(shell echo $$(($$(nproc) + 1)))
 BIN    := .venv/bin
 
 .DEFAULT_GOAL := help
@@ -24,7 +25,7 @@ run-s3: setup ## the same with images in S3: a SeaweedFS of its own, all under .
 
 test: setup ## all tests; as root it installs the Debian packages they need
 	@tests/install-debian-packages
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: setup ## style, types, import rules
 	$(BIN)/ruff check .
