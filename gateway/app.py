@@ -105,6 +105,7 @@ class Gateway:
             connections=settings.core.connections,
             connect_s=settings.core.connect_s,
         )
+        self.switch = MaintenanceSwitch(settings.data_dir)
         self.circuits = Circuits()
         self.core_circuit = self.circuits.add(core_upstream(settings.core))
         self.core = CoreApi(
@@ -113,7 +114,7 @@ class Gateway:
             self.health,
             settings.core,
             upstream=self.core_circuit,
-            spool=Spool(settings, self.secret) if settings.maintenance.spool else None,
+            spool=Spool(settings, self.secret, self.switch) if settings.maintenance.spool else None,
         )
         self.outbox = Outbox(
             settings.data_dir / "outbox",
@@ -194,14 +195,13 @@ class Gateway:
     async def listen(self, sockets: Mapping[str, socket.socket]) -> None:
         """Accept on the given listeners (``http``, ``https``)."""
         settings, handlers = self.settings, self.handlers()
-        switch = MaintenanceSwitch(settings.data_dir)
         answers = MaintenanceAnswers(settings)
         for name, listener in sockets.items():
             is_tls = name.startswith("https")
             front = FrontDoor(
                 settings,
                 handlers,
-                switch,
+                self.switch,
                 answers,
                 redirects=not is_tls and "https" in sockets and settings.tls.redirect,
             )
@@ -261,7 +261,7 @@ class Gateway:
             board=self.board,
             outbox=self.outbox,
             circuits=self.circuits,
-            switch=MaintenanceSwitch(self.settings.data_dir),
+            switch=self.switch,
             servers=self.servers,
             certificate=self.tls,
             host=urlsplit(self.settings.public_url).hostname or "",

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Final, Literal
 from urllib.parse import unquote, urlsplit
@@ -35,6 +36,8 @@ _CIRCUIT_SETTINGS: Final = (
     "max_fails", "slow_s", "slow_share", "pause_s", "pause_max_s",
     "health_path", "health_host", "health_every_s", "health_timeout_s",
 )  # fmt: skip
+# As good as every path: it needs no decoding, and no step of it begins with a dot.
+_NORMAL_PATH: Final = re.compile(r"(?:/[A-Za-z0-9_~@:$+-][A-Za-z0-9._~@:$+-]*)+/?")
 _KNOWN_BEFORE_DATA: Final = frozenset({"name", "content_type", "path", "number"})
 
 
@@ -308,12 +311,15 @@ class Route(BaseModel):
             if (name in _KNOWN_BEFORE_DATA) == known_before
         }
 
+    @cached_property
+    def _normal_place(self) -> str:
+        return normal_path(self.path) if self.path else normal_path(self.prefix).rstrip("/")
+
     def matches(self, path: str) -> bool:
         """Whether a request for this path, as ``normal_path`` gives it, is this route's."""
         if self.path:
-            return path == normal_path(self.path)
-        prefix = normal_path(self.prefix).rstrip("/")
-        return path == prefix or path.startswith(prefix + "/")
+            return path == self._normal_place
+        return path == self._normal_place or path.startswith(self._normal_place + "/")
 
     def removes_on(self, status: int) -> bool:
         """Whether the files are removed when the backend answers with ``status``."""
@@ -325,6 +331,8 @@ def normal_path(path: str) -> str:
 
     Routes are chosen by this, or a guarded path could be reached by another spelling through another route.
     """
+    if _NORMAL_PATH.fullmatch(path):
+        return path
     steps: list[str] = []
     decoded = unquote(path, errors="surrogateescape")
     for step in decoded.split("/"):

@@ -44,13 +44,14 @@ class Spool:
         self,
         settings: Settings,
         secret: bytes,
+        switch: MaintenanceSwitch,
         *,
         clock: Callable[[], float] = time.monotonic,
         epoch: Callable[[], float] = time.time,
     ) -> None:
         self._limits = settings.maintenance
         self._secret = secret
-        self._switch = MaintenanceSwitch(settings.data_dir)
+        self._switch = switch
         self._admin_allow = parse_networks(settings.server.admin_allow)
         self._waiting = OutboxFolder(Path(settings.data_dir) / "outbox").waiting
         self._clock = clock

@@ -56,6 +56,9 @@ class Template:
 
     def fill(self, values: Mapping[str, str]) -> str:
         """The text; variables without a value (a header or an argument that was not sent) are empty."""
+        if len(self.pieces) == 1:
+            only = self.pieces[0]
+            return only if isinstance(only, str) else values.get(only.name, "")
         return "".join(
             piece if isinstance(piece, str) else values.get(piece.name, "") for piece in self.pieces
         )

@@ -25,7 +25,10 @@ class Fields(tuple[Field, ...]):
 
     def has(self, name: str) -> bool:
         """Whether ``name`` was sent at all."""
-        return any(known == name for known, _ in self)
+        for known, _ in self:  # noqa: SIM110 - half the time of any()
+            if known == name:
+                return True
+        return False
 
     def items_of(self, name: str) -> Iterator[str]:
         """The elements of a comma-separated list field, stripped, over all its lines (RFC 9110 section 5.6.1)."""

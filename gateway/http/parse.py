@@ -27,7 +27,7 @@ _FIELD_LINES: Final = re.compile(rb"(?:%s:[\t\x20-\x7e\x80-\xff]*\r\n)*" % _TOKE
 # RFC 9112 section 3.2: userinfo and empty hosts are not for http; what is left is what a Host may be made of.
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 _DIGITS: Final = re.compile(r"[0-9]{1,18}")  # below 2^63, so that no later arithmetic can be surprised
-_NOT_PLAIN: Final = (b"\r\ntransfer-encoding:", b"\r\nexpect:", b" http/1.0\r\n")
+_NOT_PLAIN: Final = frozenset(("transfer-encoding", "expect"))
 HEAD_END: Final = b"\r\n\r\n"
 
 
@@ -36,14 +36,15 @@ def parse_head(raw: bytes, *, target_bytes: int = 8192) -> RequestHead:
 
     Raises: MalformedRequest, HeadTooLarge, TargetTooLong, MethodNotAllowed (CONNECT), ExpectationFailed.
     """
-    if _has_odd_breaks(raw):
-        raise MalformedRequest("The request head has a bare LF, a bare CR, a NUL or a folded line.")
     split = _split(raw)
-    if split is None or _is_not_plain(raw):
-        _judge_with_h11(raw)
     if split is None:
+        if _has_odd_breaks(raw):
+            raise MalformedRequest("The request head has a bare LF, a bare CR, a NUL or a folded line.")
+        _judge_with_h11(raw)
         raise MalformedRequest("The request head is not HTTP/1.1, or has a control character in it.")
     method, target, minor, fields = split
+    if minor == 0 or any(name in _NOT_PLAIN for name, _ in fields):
+        _judge_with_h11(raw)
     check_target(method, target, target_bytes=target_bytes)
     target, fields = _origin_form(method, target, fields)
     check_host(fields, minor)
@@ -89,11 +90,6 @@ def _split(raw: bytes) -> tuple[str, str, int, Fields] | None:
             name, _, value = line.partition(":")
             fields.append((name.lower(), value.strip(" \t")))
     return request[1].decode(), request[2].decode(), int(request[3]), Fields(fields)
-
-
-def _is_not_plain(raw: bytes) -> bool:
-    lowered = raw.lower()
-    return any(name in lowered for name in _NOT_PLAIN)
 
 
 def _judge_with_h11(raw: bytes) -> None:

@@ -152,6 +152,9 @@ class Body:
         """The whole content. Raises: BodyTooLarge beyond ``limit`` bytes, and what ``chunks`` raises."""
         if self.left is not None and self.left > limit:
             raise BodyTooLarge(f"The body may have at most {limit} bytes.")
+        if self.left is not None and self.left <= min(len(self._connection.inbox), CHUNK_BYTES):
+            self.received = self.left
+            return self._take_pieces()[0]  # it came with its head: nobody needs to wait
         content = bytearray()
         async for piece in self.chunks():
             content += piece

@@ -140,7 +140,7 @@ class FormDecoder:
         self._files = 0
         self._lookalikes = 0
 
-    def feed(self, buffer: bytearray, start: int, end: int) -> Iterator[FormEvent]:
+    def feed(self, buffer: bytearray | bytes, start: int, end: int) -> Iterator[FormEvent]:
         """The events of ``buffer[start:end]``; the iterator must be read to its end before the next call.
 
         Raises: BadForm, BodyTooLarge (a limit).
@@ -180,7 +180,7 @@ class FormDecoder:
 
     # Text: the content of a part, or the preamble
 
-    def _scan(self, buffer: bytearray, pos: int, end: int) -> Generator[FormEvent, None, int]:
+    def _scan(self, buffer: bytearray | bytes, pos: int, end: int) -> Generator[FormEvent, None, int]:
         """Text up to the next delimiter, which is all there is to do for the most of a large file."""
         if self._carried:
             wanted = self._delimiter[self._carried : self._carried + end - pos]
@@ -203,7 +203,7 @@ class FormDecoder:
         self._enter_line()
         return at + len(self._delimiter)
 
-    def _find_delimiter(self, buffer: bytearray, pos: int, end: int) -> int:
+    def _find_delimiter(self, buffer: bytearray | bytes, pos: int, end: int) -> int:
         """Where the next delimiter is, passing over lookalikes that one byte gives away; -1 for none."""
         delimiter, length = self._delimiter, len(self._delimiter)
         at = buffer.find(delimiter, pos, end)
@@ -215,7 +215,7 @@ class FormDecoder:
             at = buffer.find(delimiter, after, end)
         return -1
 
-    def _partial(self, buffer: bytearray, pos: int, end: int) -> int:
+    def _partial(self, buffer: bytearray | bytes, pos: int, end: int) -> int:
         """Length of the beginning of a delimiter that the block ends in."""
         at = buffer.rfind(b"\r", max(pos, end - len(self._delimiter) + 1), end)
         return end - at if at >= 0 and self._delimiter.startswith(buffer[at:end]) else 0
@@ -245,7 +245,9 @@ class FormDecoder:
         self._tail.clear()
         self._state = _State.LINE
 
-    def _read_line_end(self, buffer: bytearray, pos: int, end: int) -> Generator[FormEvent, None, int]:
+    def _read_line_end(
+        self, buffer: bytearray | bytes, pos: int, end: int
+    ) -> Generator[FormEvent, None, int]:
         """What follows ``--boundary``: white space and CR LF, or ``--``; else the line is text."""
         tail = self._tail
         if not tail and buffer.startswith(_CRLF, pos, end):  # as good as always
@@ -295,7 +297,7 @@ class FormDecoder:
         self._state = _State.HEAD
         self._head[:] = _CRLF  # so that a part without headers ends as any other does
 
-    def _read_head(self, buffer: bytearray, pos: int, end: int) -> Generator[FormEvent, None, int]:
+    def _read_head(self, buffer: bytearray | bytes, pos: int, end: int) -> Generator[FormEvent, None, int]:
         """Collect a header block; begin the part when it is whole."""
         head = self._head
         known = len(head)
@@ -353,7 +355,7 @@ class FormDecoder:
         self._state = _State.CLOSED
         self._tail.clear()
 
-    def _skip_epilogue(self, buffer: bytearray, pos: int, end: int) -> int:
+    def _skip_epilogue(self, buffer: bytearray | bytes, pos: int, end: int) -> int:
         while self._state is _State.CLOSED and pos < end:
             byte = buffer[pos]
             if byte == _LF:  # even without CR: nothing that follows has a meaning

@@ -24,6 +24,18 @@ _FIELD_NAME: Final = "upload_field_name"
 _ALIKE: Final = str.maketrans({" ": "_", ".": "_", "[": "_"})
 
 
+def remembering[T](judge: Callable[[str], T]) -> Callable[[str], T]:
+    """``judge``, asked once for each name of a usual length."""
+    remembered = lru_cache(maxsize=1024)(judge)
+    return lambda name: remembered(name) if len(name) <= REMEMBERED_CHARS else judge(name)
+
+
+@remembering
+def alike(name: str) -> str:
+    """One spelling for all names that some backend takes for the same."""
+    return name.translate(_ALIKE).lower()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredFile:
     """A file that lies in the route's store. ``digests`` maps names of ``template.DIGESTS`` to lower-case hex."""
@@ -51,7 +63,7 @@ class Generated:
 class UploadPlan:
     """What a route does with a form.
 
-    digests: what must be computed for each file.
+    digests: what must be computed for each file; digest_variables: which variables give them.
     request_variables: what must be known of the request.
     is_passed: whether a plain field of this name (not too long) is sent on.
     names_of: the names of the generated fields, from a file's field name, for routes whose names depend on nothing
@@ -61,6 +73,7 @@ class UploadPlan:
     generated: tuple[Generated, ...]
     is_passed: Callable[[str], bool]
     names_of: Callable[[str], "tuple[str, ...]"] | None
+    digest_variables: Mapping[str, str]
     digests: frozenset[str]
     request_variables: frozenset[str]
     tame_arrays: bool
@@ -90,11 +103,13 @@ def make_plan(route: Route) -> UploadPlan:
     generated += [_generate(*pair, aggregate=True) for pair in route.aggregate_templates.items()]
     names = frozenset[str]().union(*(field.name.variables for field in generated))
     variables = names.union(*(field.value.variables for field in generated))
+    digest_variables = {name: DIGEST_VARIABLES[name] for name in variables if name in DIGEST_VARIABLES}
     return UploadPlan(
         generated=tuple(generated),
-        is_passed=_remembering(partial(_is_passed, tuple(map(re.compile, route.pass_fields)), generated)),
-        names_of=_remembering(partial(_names_from, tuple(generated))) if names <= {_FIELD_NAME} else None,
-        digests=frozenset(DIGEST_VARIABLES[name] for name in variables if name in DIGEST_VARIABLES),
+        is_passed=remembering(partial(_is_passed, tuple(map(re.compile, route.pass_fields)), generated)),
+        names_of=remembering(partial(_names_from, tuple(generated))) if names <= {_FIELD_NAME} else None,
+        digest_variables=digest_variables,
+        digests=frozenset(digest_variables.values()),
         request_variables=frozenset(name for name in variables if is_request_variable(name)),
         tame_arrays=route.tame_arrays,
         max_output_bytes=route.max_output_bytes,
@@ -116,18 +131,6 @@ def must_remove(route: Route, *, status: int | None) -> bool:
     return status is None or route.removes_on(status)
 
 
-def alike(name: str) -> str:
-    """One spelling for all names that some backend takes for the same."""
-    return _alike_remembered(name) if len(name) <= REMEMBERED_CHARS else _alike(name)
-
-
-def _alike(name: str) -> str:
-    return name.translate(_ALIKE).lower()
-
-
-_alike_remembered: Final = lru_cache(maxsize=2048)(_alike)
-
-
 def file_values(plan: UploadPlan, part: PartBegin, stored: StoredFile, *, number: int) -> dict[str, str]:
     """The variables of one stored file. ``number`` counts the form's files from 1."""
     values = {
@@ -139,10 +142,9 @@ def file_values(plan: UploadPlan, part: PartBegin, stored: StoredFile, *, number
         "upload_content_range": f"bytes 0-{stored.size - 1}/{stored.size}" if stored.size else "bytes */0",
         "upload_file_size": str(stored.size),
     }
-    for variable, digest in DIGEST_VARIABLES.items():
-        if digest in stored.digests:
-            value = stored.digests[digest]
-            values[variable] = value.upper() if variable.endswith("_uc") else value
+    for variable, digest in plan.digest_variables.items():
+        value = stored.digests[digest]
+        values[variable] = value.upper() if variable.endswith("_uc") else value
     return values
 
 
@@ -191,12 +193,6 @@ def _generate(name: str, value: str, *, aggregate: bool) -> Generated:
 def _pattern(template: Template, escape: Callable[[str], str]) -> re.Pattern[str]:
     pieces = (escape(piece) if isinstance(piece, str) else ".*" for piece in template.pieces)
     return re.compile("".join(pieces), re.DOTALL)
-
-
-def _remembering[T](judge: Callable[[str], T]) -> Callable[[str], T]:
-    """``judge``, asked once for each name of a usual length."""
-    remembered = lru_cache(maxsize=1024)(judge)
-    return lambda name: remembered(name) if len(name) <= REMEMBERED_CHARS else judge(name)
 
 
 def _is_passed(patterns: Sequence[re.Pattern[str]], generated: Sequence[Generated], name: str) -> bool:

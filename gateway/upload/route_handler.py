@@ -21,7 +21,7 @@ from gateway.upload.form import FormDecoder, FormEvent, PartBegin, PartData, Par
 from gateway.upload.handler import UploadResources, size_hint
 from gateway.upload.intake import Intake
 from gateway.upload.plan import StoredFile, make_plan, must_remove, request_values
-from gateway.upload.rewritten import RewrittenForm, sign_form
+from gateway.upload.rewritten import FormSigner, RewrittenForm
 from gateway.upload.route_store import RouteStore, new_name
 from gateway.upload.route_stores import RouteFiles
 
@@ -78,7 +78,7 @@ class RouteUpload:
         self._route = route
         self._resources = resources
         self._backend = backend
-        self._sign_key = sign_key
+        self._signer = FormSigner(sign_key)
         self._plan = make_plan(route)
         self._store = store
         self._small_files = store if isinstance(store, RouteStore) else None
@@ -128,7 +128,7 @@ class RouteUpload:
         length = exchange.body.left
         if length is not None and length <= SMALL_FORM_BYTES:
             # So little is cheaper taken whole than by blocks.
-            content = bytearray(await exchange.body.read(length))
+            content = await exchange.body.read(length)
             form.received = length
             for event in decoder.feed(content, 0, length):
                 if not self._note(exchange, form, event, length):
@@ -212,7 +212,7 @@ class RouteUpload:
         target = self._route.pass_to or head.path
         if head.query and (self._route.pass_args or not self._route.pass_to):
             target = f"{target}?{head.query}"
-        signature = sign_form(self._sign_key, encoded, method="POST", target=target, now=time.time())
+        signature = self._signer.sign(encoded, method="POST", target=target, now=time.time())
         fields = (("content-type", encoded.content_type), signature)
         return await self._backend.pass_form(exchange, target=target, body=encoded.body, fields=fields)
 

@@ -36,6 +36,10 @@ def head(method: str = "GET", target: str = "/", fields: tuple[tuple[str, str], 
     return RequestHead(method=method, target=target, fields=Fields(fields), framing=NO_BODY)
 
 
+def make_switch(data_dir: Path) -> MaintenanceSwitch:
+    return MaintenanceSwitch(data_dir, look_every_s=0)
+
+
 def peer(address: str = "127.0.0.1") -> Peer:
     return Peer(
         address=address, scheme="https", is_admin=True, trusts_forwarded=False, socket_address="127.0.0.1"
@@ -150,19 +154,19 @@ class TestSwitch:
     """The files."""
 
     def test_it_acts_at_once_on_everybody_and_survives(self, tmp_path: Path) -> None:
-        one, other = MaintenanceSwitch(tmp_path), MaintenanceSwitch(tmp_path)
+        one, other = make_switch(tmp_path), make_switch(tmp_path)
         assert other.current() is None
         state = MaintenanceState(
             mode="read-only", message="Moving.", until=2e9, allow=parse_networks(["::1/128"]), since=1.0
         )
         one.turn_on(state)
         assert other.current() == state
-        assert MaintenanceSwitch(tmp_path).current() == state
+        assert make_switch(tmp_path).current() == state
         one.turn_off()
         assert other.current() is None
 
     def test_a_change_is_seen(self, tmp_path: Path) -> None:
-        switch = MaintenanceSwitch(tmp_path)
+        switch = make_switch(tmp_path)
         for mode in ("full", "uploads-off", "read-only"):
             switch.turn_on(MaintenanceState(mode=mode))
             current = switch.current()
@@ -170,7 +174,7 @@ class TestSwitch:
             assert current.mode == mode
 
     def test_the_flag_file_does_the_same(self, tmp_path: Path) -> None:
-        switch = MaintenanceSwitch(tmp_path)
+        switch = make_switch(tmp_path)
         (tmp_path / "maintenance.flag").write_text("Back at noon.\n")
         assert switch.current() == MaintenanceState(message="Back at noon.")
         (tmp_path / "maintenance.flag").write_text("Back at one o'clock.\n")
@@ -181,7 +185,7 @@ class TestSwitch:
 
     def test_an_empty_flag_file_is_enough(self, tmp_path: Path) -> None:
         (tmp_path / "maintenance.flag").touch()
-        assert MaintenanceSwitch(tmp_path).current() == MaintenanceState()
+        assert make_switch(tmp_path).current() == MaintenanceState()
 
     @pytest.mark.parametrize(
         "content",
@@ -202,15 +206,15 @@ class TestSwitch:
     )
     def test_a_file_that_cannot_be_understood_closes(self, tmp_path: Path, content: bytes) -> None:
         (tmp_path / "maintenance.json").write_bytes(content)
-        assert MaintenanceSwitch(tmp_path).current() == MaintenanceState()
+        assert make_switch(tmp_path).current() == MaintenanceState()
 
     def test_turning_on_leaves_one_file(self, tmp_path: Path) -> None:
-        MaintenanceSwitch(tmp_path).turn_on(MaintenanceState())
+        make_switch(tmp_path).turn_on(MaintenanceState())
         assert [path.name for path in tmp_path.iterdir()] == ["maintenance.json"]
 
 
 def test_a_planned_maintenance_begins_when_its_time_has_come(tmp_path: Path) -> None:
-    switch = MaintenanceSwitch(tmp_path)
+    switch = make_switch(tmp_path)
     later = MaintenanceState(at=time.time() + 3600)
     switch.turn_on(later)
     assert switch.current() is None

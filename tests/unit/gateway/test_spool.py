@@ -29,11 +29,15 @@ class Clock:
         return self.at
 
 
+def make_switch(data_dir: Path) -> MaintenanceSwitch:
+    return MaintenanceSwitch(data_dir, look_every_s=0)
+
+
 def spool_in(tmp_path: Path, clock: Clock | None = None, **limits: Any) -> Spool:
     settings = Settings.model_validate(
         {"server": {"data_dir": tmp_path}, "maintenance": {"spool": True, **limits}}
     )
-    return Spool(settings, SECRET, clock=clock or Clock(), epoch=lambda: 5000.0)
+    return Spool(settings, SECRET, make_switch(tmp_path), clock=clock or Clock(), epoch=lambda: 5000.0)
 
 
 def stand_in(spool: Spool, question: TicketQuestion = QUESTION) -> Ticket:
@@ -133,7 +137,7 @@ def test_an_upload_that_is_over_leaves_its_room_to_others(tmp_path: Path) -> Non
 
 def test_while_all_is_closed_the_core_is_not_asked_but_for_those_who_pass(tmp_path: Path) -> None:
     spool = spool_in(tmp_path)
-    switch = MaintenanceSwitch(tmp_path)
+    switch = make_switch(tmp_path)
     assert not spool.stands_in_for("192.0.2.1")
     switch.turn_on(MaintenanceState(mode="full", allow=parse_networks(["192.0.2.9"])))
     assert spool.stands_in_for("192.0.2.1")

@@ -100,7 +100,8 @@ def test_the_limits_are_the_routes() -> None:
 
 def test_every_variable_of_a_file_has_its_value() -> None:
     stored = StoredFile(path="/s/1/x", size=10, digests={"md5": "ab", "crc32": "0000000f"})
-    values = file_values(plan_of(), file_part(content_type="a/b"), stored, number=2)
+    used = {f"x{n}": f"$upload_file_{name}" for n, name in enumerate(("md5", "md5_uc", "crc32", "crc32_uc"))}
+    values = file_values(plan_of(aggregate_fields=used), file_part(content_type="a/b"), stored, number=2)
     assert values == {
         "upload_field_name": "file1",
         "upload_file_name": "a.sif",

@@ -15,7 +15,7 @@ from werkzeug.formparser import parse_form_data
 from gateway.errors import BadForm, BodyTooLarge
 from gateway.upload.disposition import parse_boundary
 from gateway.upload.plan import StoredFile
-from gateway.upload.rewritten import EncodedForm, RewrittenForm, sign_form
+from gateway.upload.rewritten import EncodedForm, FormSigner, RewrittenForm
 from tests.support.forms import read_form
 from tests.unit.gateway.upload.test_plan import INCUMBENT, file_part, plan_of
 
@@ -170,7 +170,7 @@ def test_the_signature_covers_all_that_matters() -> None:
         ["v1", "1700000000", "POST", "/done?a=b", form.content_type, hashlib.sha256(b"body").hexdigest()]
     )
     expected = hmac.new(b"key", said.encode(), "sha256").hexdigest()
-    signed = sign_form(b"key", form, method="POST", target="/done?a=b", now=1_700_000_000.9)
+    signed = FormSigner(b"key").sign(form, method="POST", target="/done?a=b", now=1_700_000_000.9)
     assert signed == ("x-upload-signature", f"v1 1700000000 {expected}")
 
 
@@ -206,7 +206,7 @@ def test_the_documented_verifier_accepts_ours_and_nothing_else(
     change: dict[str, Any], accepted: bool
 ) -> None:
     form = EncodedForm(body=b"body", content_type="multipart/form-data; boundary=x")
-    _, header = sign_form(b"key", form, method="POST", target="/done?a=b", now=1_700_000_000)
+    _, header = FormSigner(b"key").sign(form, method="POST", target="/done?a=b", now=1_700_000_000)
     given = {
         "key": b"key", "method": "POST", "target": "/done?a=b", "content_type": form.content_type, "body": form.body,
         "header": header, "now": 1_700_000_010,
