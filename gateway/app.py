@@ -46,7 +46,7 @@ from gateway.maintenance import MaintenanceAnswers, MaintenanceSwitch
 from gateway.metrics import Metrics
 from gateway.net.blocks import BlockPool
 from gateway.net.connection import ConnectionContext
-from gateway.net.server import Server, drain, keep_deadlines, raise_file_limit, within_file_limit
+from gateway.net.server import Server, drain, keep_deadlines, most_connections, raise_file_limit
 from gateway.operations import Operations
 from gateway.outbox import Outbox
 from gateway.resumable.handler import ResumableUpload
@@ -58,6 +58,7 @@ from gateway.store.asking import CarryingThreads
 from gateway.store.opening import open_store, renew_keys
 from gateway.supervise import Child, Workers, core_program, worker_number
 from gateway.systemd import keep_watchdog, notify
+from gateway.tally import Kind, open_tally
 from gateway.trace.feed import Hop, TraceFeed
 from gateway.trace.hops import OnS3Wire, PoolHop, S3Hop
 from gateway.upload.handler import UploadResources, WebUpload
@@ -106,6 +107,7 @@ class Gateway:
             connect_s=settings.core.connect_s,
         )
         self.switch = MaintenanceSwitch(settings.data_dir)
+        self.tally = open_tally(os.environ, worker=worker_number(os.environ))
         self.circuits = Circuits()
         self.core_circuit = self.circuits.add(core_upstream(settings.core))
         self.core = CoreApi(
@@ -151,6 +153,7 @@ class Gateway:
             outbox=self.outbox,
             limits=self.settings.limits,
             board=self.board,
+            running=self.tally.count(Kind.UPLOADS),
         )
         return Handlers(
             forward=ForwardHandler(
@@ -208,7 +211,9 @@ class Gateway:
             context = ConnectionContext(
                 handler=front.handle,
                 find_peer=self._find_peer,
-                limits=within_file_limit(settings.limits, listeners=len(sockets)),
+                limits=settings.limits,
+                most_here=most_connections(settings.limits, listeners=len(sockets)),
+                in_use=self.tally.count(Kind.CONNECTIONS),
                 is_tls=is_tls,
                 offers_http2=is_tls and settings.server.http2,
                 finished=self._finished,

@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway.forward.circuits import Circuits
 from gateway.maintenance import MaintenanceSwitch
-from gateway.metrics import Metrics
+from gateway.metrics import SHARE_EVERY_S, Metrics
 from gateway.net.server import Server
 from gateway.outbox import Outbox
-from gateway.upload.progress import SHARE_EVERY_S, ProgressBoard
+from gateway.upload.progress import ProgressBoard
+
+LOOK_EVERY_S: Final = 1.0
 
 
 class Expiring(Protocol):
@@ -50,16 +52,28 @@ class Gauges:
     async def run(self) -> None:
         """Look about once a second, for ever."""
         while True:
-            metrics = self._metrics
-            metrics.set("gateway_uploads_active", float(len(self._board)))
-            metrics.set("gateway_connections_active", float(sum(s.connections for s in self._servers)))
-            metrics.set("gateway_maintenance", float(self._switch.current() is not None))
-            metrics.set("gateway_outbox_pending", float(await asyncio.to_thread(self._outbox.pending)))
-            for name, level in self._circuits.levels():
-                metrics.set("gateway_upstream_circuit_state", level, (name,))
-            if self._certificate is not None:
-                metrics.set("gateway_certificate_expiry_seconds", self._certificate.expires_at, (self._host,))
+            await self._look()
             if self._is_shared:
-                await asyncio.to_thread(self._board.share)
-                await asyncio.to_thread(metrics.save)
+                await self._share_for(LOOK_EVERY_S)
+            else:
+                await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _look(self) -> None:
+        metrics = self._metrics
+        metrics.set("gateway_uploads_active", float(len(self._board)))
+        metrics.set("gateway_connections_active", float(sum(s.connections for s in self._servers)))
+        metrics.set("gateway_maintenance", float(self._switch.current() is not None))
+        metrics.set("gateway_outbox_pending", float(await asyncio.to_thread(self._outbox.pending)))
+        for name, level in self._circuits.levels():
+            metrics.set("gateway_upstream_circuit_state", level, (name,))
+        if self._certificate is not None:
+            metrics.set("gateway_certificate_expiry_seconds", self._certificate.expires_at, (self._host,))
+
+    async def _share_for(self, duration_s: float) -> None:
+        for _ in range(round(duration_s / SHARE_EVERY_S)):
+            await asyncio.to_thread(self._share)
             await asyncio.sleep(SHARE_EVERY_S)
+
+    def _share(self) -> None:
+        self._board.share()
+        self._metrics.save()

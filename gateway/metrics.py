@@ -1,6 +1,5 @@
 """Owns the counters: cheap to count, merged over all worker processes, rendered for Prometheus on demand."""
 
-import asyncio
 import json
 import os
 import time
@@ -21,7 +20,7 @@ type Labels = tuple[str, ...]
 
 # Seconds. A page is answered in milliseconds, an upload takes minutes.
 BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0)
-SHARE_EVERY_S: Final = 1.0
+SHARE_EVERY_S: Final = 0.1  # how old the numbers of other processes are at most
 _METHODS: Final = {"GET": "read", "HEAD": "read", "OPTIONS": "read"}
 
 
@@ -86,6 +85,7 @@ class Metrics:
         self._values: dict[str, dict[Labels, float]] = {name: {} for name in FAMILIES}
         self._buckets: dict[Labels, list[int]] = {}
         self._folder = folder
+        self._saved = ""
         # A restarted worker is another file: what the dead one counted stays counted.
         self._file = None if folder is None else folder / f"{os.getpid()}-{time.time_ns()}.json"
 
@@ -134,13 +134,17 @@ class Metrics:
         buckets[bisect_left(BUCKETS, seconds)] += 1
 
     def save(self) -> None:
-        """Let the other processes see the numbers. Does nothing without a folder."""
+        """Let the other processes see the numbers. Does nothing without a folder, or when nothing has changed."""
         if self._file is None or self._folder is None:
+            return
+        text = json.dumps(self._snapshot())
+        if text == self._saved:
             return
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         fresh = self._file.with_suffix(".new")
-        fresh.write_text(json.dumps(self._snapshot()))
+        fresh.write_text(text)
         fresh.replace(self._file)
+        self._saved = text
 
     def clear_others(self) -> None:
         """At the start of the main process: forget what an earlier run counted."""
@@ -149,23 +153,21 @@ class Metrics:
                 path.unlink(missing_ok=True)
 
     def render(self) -> tuple[str, bytes]:
-        """Content type and text of the page for Prometheus."""
+        """Content type and text of the page for Prometheus. Blocks for a moment."""
         from prometheus_client import (  # noqa: PLC0415 - 5 MiB that nobody may need
             CONTENT_TYPE_LATEST,
             CollectorRegistry,
             generate_latest,
         )
 
+        if self._folder is not None:
+            time.sleep(
+                2 * SHARE_EVERY_S
+            )  # whatever was answered before this question counts, whoever answered it
         self.set("gateway_core_up", float(self._health.is_up))
         registry = CollectorRegistry()
         registry.register(_Rendered(self._all()))
         return CONTENT_TYPE_LATEST, generate_latest(registry)
-
-    async def share(self) -> None:
-        """Let the other processes see our numbers, once a second."""
-        while self._file is not None:
-            await asyncio.to_thread(self.save)
-            await asyncio.sleep(SHARE_EVERY_S)
 
     def _all(self) -> list[dict[str, Any]]:
         snapshots = [self._snapshot()]

@@ -154,7 +154,7 @@ class Limits(Section):
     )
     body_min_rate_after_s: Seconds = Field(60.0, description="Grace before body_min_rate is demanded.")
     write_stall_s: Seconds = Field(60.0, description="Longest time a client may refuse to read an answer.")
-    connections: int = Field(4096, ge=1, description="Most open client connections of one process.")
+    connections: int = Field(4096, ge=1, description="Most open client connections.")
     upload_bytes: Size = Field(0, description="Largest uploaded file; 0 = no limit but the store's.")
     request_body_bytes: Size = Field(
         16 * MIB, description="Largest body of a forwarded API call or page form."
@@ -163,7 +163,7 @@ class Limits(Section):
     form_files: int = Field(100, ge=1, description="Most files of a multipart form.")
     form_field_bytes: Size = Field(64 * 1024, description="Largest plain field.")
     part_header_bytes: Size = Field(8 * 1024, description="Largest header block of one part.")
-    uploads: int = Field(1024, ge=1, description="Most uploads at once in one process; more get 429.")
+    uploads: int = Field(1024, ge=1, description="Most uploads at once; more get 429.")
     buffer_bytes: Size = Field(48 * MIB, description="Most memory of all upload buffers of one process.")
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from gateway.tally import TALLY_VARIABLE, share_tally
+
 log = logging.getLogger(__name__)
 
 BACK_OFF_S: Final = (0.0, 0.25, 0.5, 1.0, 2.0, 5.0)
@@ -261,6 +263,7 @@ class Workers:
         self._ready, told = (
             os.pipe()
         )  # each worker writes a word when it serves; ours for life, as they may return
+        tally = share_tally(count)
         self._count = count
         self._children = [
             Child(
@@ -272,8 +275,9 @@ class Workers:
                         WORKER_VARIABLE: str(number),
                         SOCKETS_VARIABLE: named,
                         READY_VARIABLE: str(told),
+                        TALLY_VARIABLE: str(tally),
                     },
-                    inherited=(*(sock.fileno() for sock in sockets.values()), told),
+                    inherited=(*(sock.fileno() for sock in sockets.values()), told, tally),
                 )
             )
             for number in range(1, count + 1)

@@ -7,6 +7,7 @@ inbox, and the kernel's window does the rest.
 import asyncio
 import enum
 import logging
+import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Final, Protocol, cast
@@ -19,6 +20,7 @@ from gateway.net.blocks import Block
 from gateway.net.body import Body
 from gateway.net.peer_address import peer_address
 from gateway.settings import Limits
+from gateway.tally import Count, Kind, Tally
 
 log = logging.getLogger("gateway.net")
 
@@ -77,7 +79,10 @@ class ClientConnection(Protocol):
 
 @dataclass(slots=True)
 class ConnectionContext:
-    """What all connections of one listener share."""
+    """What all connections of one listener share.
+
+    most_here: what this listener can have in this process; ``limits.connections`` is for all that ``in_use`` counts.
+    """
 
     handler: Handler
     find_peer: PeerFinder
@@ -85,12 +90,28 @@ class ConnectionContext:
     is_tls: bool
     finished: Callable[[ClientExchange], None]
     offers_http2: bool = False
+    most_here: int = sys.maxsize
+    in_use: Count = field(default_factory=lambda: Tally.alone().count(Kind.CONNECTIONS))
     connections: "set[ClientConnection]" = field(default_factory=set)
     scratch: bytearray = field(default_factory=lambda: bytearray(SCRATCH_BYTES))
     date: HttpDate = field(default_factory=HttpDate)
     request_ids: RequestIds = field(default_factory=RequestIds)
     is_draining: bool = False
     observer: Observer | None = None
+
+    def enter(self, connection: ClientConnection) -> bool:
+        """Take a connection in; False if there are too many already."""
+        if len(self.connections) >= self.most_here or self.in_use.total >= self.limits.connections:
+            return False
+        self.connections.add(connection)
+        self.in_use.change(1)
+        return True
+
+    def leave(self, connection: ClientConnection) -> None:
+        """A connection is over, whether it was taken in or not."""
+        if connection in self.connections:
+            self.connections.remove(connection)
+            self.in_use.change(-1)
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -128,10 +149,9 @@ class Connection(asyncio.BufferedProtocol):
         self.restore_write_limits()
         if not self.address:
             self.address = peer_address(transport)
-        if len(self.context.connections) >= self.context.limits.connections:
+        if not self.context.enter(self):
             self.transport.abort()
             return
-        self.context.connections.add(self)
         self._task = self.loop.create_task(self._serve(self))
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -179,7 +199,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_eof = True
-        self.context.connections.discard(self)
+        self.context.leave(self)
         self._block = None
         if not self.closed.done():
             self.closed.set_result(None)

@@ -77,10 +77,9 @@ class Http2Connection(asyncio.BufferedProtocol):
         self.transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
         if not self.address:
             self.address = peer_address(transport)
-        if len(self.context.connections) >= self.context.limits.connections:
+        if not self.context.enter(self):
             self.transport.abort()
             return
-        self.context.connections.add(self)
         self.grant()
         self.flush()
         if self.context.is_draining:
@@ -111,7 +110,7 @@ class Http2Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_over = True
-        self.context.connections.discard(self)
+        self.context.leave(self)
         self.windows.close()
         for stream in tuple(self._streams.values()):
             stream.lose(ClientGone())

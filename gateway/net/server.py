@@ -235,8 +235,8 @@ def _is_unheard(connection: asyncio.BufferedProtocol | None) -> bool:
     return connection.heads_read == 0 and not connection.transport.is_closing()
 
 
-def within_file_limit(limits: Limits, *, listeners: int) -> Limits:
-    """The limits with no more connections than the process has files for.
+def most_connections(limits: Limits, *, listeners: int) -> int:
+    """How many connections each listener of this process has files for.
 
     A connection may need a second file (an upload, the core), and whatever else the gateway opens must not starve.
     """
@@ -244,10 +244,9 @@ def within_file_limit(limits: Limits, *, listeners: int) -> Limits:
 
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     most = max(8, (files - KEPT_FILES) // (2 * listeners))
-    if most >= limits.connections:
-        return limits
-    log.warning("only %d files may be open: at most %d connections for each listener", files, most)
-    return limits.model_copy(update={"connections": most})
+    if most < limits.connections:
+        log.warning("only %d files may be open: at most %d connections for each listener", files, most)
+    return most
 
 
 def raise_file_limit() -> None:

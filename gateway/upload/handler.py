@@ -34,6 +34,7 @@ from gateway.outbox_records import Delivery, Placement
 from gateway.settings import Limits
 from gateway.store.base import BlobStore
 from gateway.store.keys import blob_key
+from gateway.tally import Count, Kind, Tally
 from gateway.upload.disposition import boundary_of
 from gateway.upload.form import FormDecoder, FormEvent, FormLimits, PartBegin, PartData, PartEnd
 from gateway.upload.intake import Intake, Received
@@ -53,7 +54,7 @@ class Roomy(Protocol):
 
 @dataclass(slots=True)
 class UploadResources:
-    """What uploads share within one process."""
+    """What uploads share within one process. ``running`` counts those of all processes."""
 
     store: BlobStore
     pool: BlockPool
@@ -62,19 +63,19 @@ class UploadResources:
     outbox: Outbox
     limits: Limits
     board: ProgressBoard
-    active: int = 0
+    running: Count = field(default_factory=lambda: Tally.alone().count(Kind.UPLOADS))
 
     @contextmanager
     def admit(self, exchange: ClientExchange) -> Iterator[None]:
-        """A place among the uploads of this process, held for the block. Raises: TooManyRequests."""
-        if self.active >= self.limits.uploads:
+        """A place among the uploads that run, held for the block. Raises: TooManyRequests."""
+        if self.running.total >= self.limits.uploads:
             raise TooManyRequests("Too many uploads are running. Try again in a minute.", retry_after_s=60)
-        self.active += 1
+        self.running.change(1)
         self.board.add(exchange)
         try:
             yield
         finally:
-            self.active -= 1
+            self.running.change(-1)
             self.board.remove(exchange)
 
     async def require_room(self, declared: int | None, store: "Roomy | None" = None) -> None:

@@ -1,6 +1,6 @@
 """Owns what is known of uploads while they run: who, how much, how fast. Progress is counted where bytes arrive.
 
-Worker processes tell each other through small files, written about once a second while uploads run.
+Worker processes tell each other through small files, written ten times a second while uploads run.
 """
 
 import json
@@ -17,7 +17,6 @@ from gateway.http.exchange import ClientExchange
 
 PROGRESS_ID_HEADER: Final = "x-progress-id"
 _PROGRESS_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,128}")  # shorter ones could be guessed
-SHARE_EVERY_S: Final = 1.0
 STALE_S: Final = 10.0  # a worker that has not written for so long is gone
 
 

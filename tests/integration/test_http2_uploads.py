@@ -140,7 +140,7 @@ def test_a_client_that_takes_its_upload_back_leaves_nothing() -> None:
             client.h2.reset_stream(stream, 8)
             await client.flush()
             async with asyncio.timeout(5):
-                while bench.resources.active or not bench.is_clean:
+                while bench.resources.running.total or not bench.is_clean:
                     await asyncio.sleep(0.01)
             assert bench.keys == []
 

@@ -297,7 +297,7 @@ def test_more_uploads_than_allowed_are_429() -> None:
             await client.send(
                 encode("PATCH", url, TUS, BYTES, "Upload-Offset: 0", body=b"x", length=len(DATA))
             )
-            await until(lambda: bench.resources.active == 1)
+            await until(lambda: bench.resources.running.total == 1)
             answer = await tus(bench, "POST", "/uploads/" + PLACE, AUTH, "Upload-Length: 5")
             assert (answer.status, "retry-after" in answer.fields) == (429, True)
 
