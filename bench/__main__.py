@@ -44,6 +44,7 @@ class Lineup:
             "nginx": lambda: peers.nginx(self._blob.parent),
             "starlette-form": lambda: peers.python(name, "form_app"),
             "python-multipart": lambda: peers.python(name, "stream_app"),
+            "mitmproxy": lambda: peers.mitmproxy(self.get("nginx")),
             "starlette-httpx": lambda: peers.python(name, "proxy_app", tls=True, upstream=self._upstream()),
             "gateway": lambda: peers.gateway(name)[1],
             "gateway-per-core": lambda: peers.gateway(name, {"GATEWAY_SERVER__WORKERS": "2"})[1],

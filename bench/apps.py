@@ -30,6 +30,9 @@ def _finish(file: BinaryIO) -> None:
     file.flush()
     if os.environ.get("BENCH_FSYNC") == "1":
         os.fsync(file.fileno())
+        folder = os.open(os.environ["BENCH_TARGET"], os.O_RDONLY | os.O_DIRECTORY)
+        os.fsync(folder)  # a file whose name is lost is lost
+        os.close(folder)
     file.close()
 
 

@@ -82,6 +82,18 @@ class Peers:
             name="nginx", plain_port=plain, tls_port=tls, folder=uploads, main_pid=-1, paths=paths, pids=pids
         )
 
+    def mitmproxy(self, upstream: Target) -> Target:
+        """mitmproxy's reverse mode, streaming, before an upstream that stores what comes."""
+        own, _ = self._room("mitmproxy")
+        port = free_port()
+        command = [
+            str(Path(sys.executable).with_name("mitmdump")), "--quiet", "--mode", f"reverse:http://127.0.0.1:{upstream.plain_port}",
+            "--listen-host", "127.0.0.1", "--listen-port", str(port), "--set", "stream_large_bodies=64k",
+            "--set", f"confdir={own}",
+        ]  # fmt: skip
+        pids = self._spawn("mitmproxy", command, port)
+        return replace(upstream, name="mitmproxy", plain_port=port, tls_port=0, pids=pids)
+
     def python(self, name: str, app: str, *, tls: bool = False, upstream: str = "") -> Target:
         """One of bench/apps.py on uvicorn (with uvloop and httptools)."""
         _, uploads = self._room(name)

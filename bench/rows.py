@@ -108,7 +108,7 @@ CROWD: Final = Load(kind="upload", connections=200, requests=100, size=8 * MIB, 
 ROWS: Final = (
     _upload(
         "upload", "one 2 GiB upload, SHA-256, plain", connections=1, size=2 * GIB, tls=False,
-        peers=(*_UPLOAD_PEERS, *_PYTHON_PEERS),
+        peers=(*_UPLOAD_PEERS, *_PYTHON_PEERS, "mitmproxy"),
     ),
     _upload("upload-tls", "one 2 GiB upload, SHA-256, TLS", connections=1, size=2 * GIB, tls=True, peers=_UPLOAD_PEERS),
     # The sink has a thread for each connection; the gateway has a process for each core (design: "the shape holds").
