@@ -50,6 +50,7 @@ class BadForm(ClientError):
     status = 400
     code = "bad_form"
     default_message = "The form is malformed."
+    closes = True  # whoever writes no proper form may have got its end wrong, too
 
 
 class Unauthorized(ClientError):
@@ -138,6 +139,7 @@ class UnsupportedForm(ClientError):
     status = 415
     code = "unsupported_form"
     default_message = "Send the form as multipart/form-data."
+    closes = True
 
 
 class DigestMismatch(ClientError):
@@ -295,7 +297,7 @@ class StoreError(GatewayError):
 
     status = 503
     code = "store"
-    default_message = "The image store cannot be used right now. Try again later."
+    default_message = "The store cannot be used right now. Try again later."
 
     def __init__(
         self, message: str | None = None, *, detail: str = "", retry_after_s: int | None = 30
@@ -310,7 +312,7 @@ class StoreDown(StoreError):
 class StoreFull(StoreError):
     status = 507
     code = "store_full"
-    default_message = "The image store is full. Tell the administrator, and try again later."
+    default_message = "The store is full. Tell the administrator, and try again later."
 
 
 class StoreCorrupt(StoreError):

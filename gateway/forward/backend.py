@@ -17,13 +17,10 @@ from gateway.settings import Core, Limits
 from gateway.settings_routes import Route
 
 _UNLIMITED: Final = 1 << 62
-# What describes the client's form, or would vouch for ours.
+# What describes the client's form.
 _FORM_FIELDS: Final = frozenset(
-    (
-        "content-type", "content-encoding", "content-range", "content-md5", "content-digest", "repr-digest",
-        "x-upload-signature",
-    )
-)  # fmt: skip
+    ("content-type", "content-encoding", "content-range", "content-md5", "content-digest", "repr-digest")
+)
 # Of a question: no body, and what we say of the original request is not the client's to say.
 _NOT_ASKED: Final = frozenset(
     ("content-type", "content-length", "transfer-encoding", "expect", "x-original-method", "x-original-uri")
@@ -126,12 +123,12 @@ class RouteBackend:
         Returns the backend's status, also when the client is gone by then. Raises: CoreDown, UpstreamTimeout,
         UpstreamProtocol when there is no status.
         """
-        head = _form_head(exchange.head, target, len(body), fields)
+        head = _form_head(exchange.head, target, len(body))
         # The files are here already: an upload that ran when the circuit opened goes on to its end.
         with self.upstream.attempt(insists=True) as attempt:
             response = await self._pool.request(
                 method="POST",
-                head=request_head(head, exchange.peer, exchange.request_id),
+                head=request_head(head, exchange.peer, exchange.request_id, added=fields),
                 body=body,
                 head_s=self._core.head_s,
                 idle_s=self._core.idle_s,
@@ -165,9 +162,9 @@ def _policy(route: Route) -> CircuitPolicy:
     )
 
 
-def _form_head(head: RequestHead, target: str, length: int, fields: tuple[Field, ...]) -> RequestHead:
-    kept = tuple(field for field in head.fields if field[0] not in _FORM_FIELDS)
+def _form_head(head: RequestHead, target: str, length: int) -> RequestHead:
+    kept = Fields(field for field in head.fields if field[0] not in _FORM_FIELDS)
     return RequestHead(
-        method="POST", target=target, fields=Fields((*kept, *fields)), framing=Sized(length), minor=head.minor,
+        method="POST", target=target, fields=kept, framing=Sized(length), minor=head.minor,
         major=head.major,
     )  # fmt: skip

@@ -10,7 +10,17 @@ from gateway.http.head import Chunked, Field, Fields, NoBody, RequestHead, Sized
 
 # Fields of a request that are never taken over as they came: framing and Expect are ours, identity is proven here.
 _REMADE: Final = frozenset(
-    {*HOP_BY_HOP, "content-length", "expect", "forwarded", "host", "proxy", "x-real-ip", "x-request-id"}
+    {
+        *HOP_BY_HOP,
+        "content-length",
+        "expect",
+        "forwarded",
+        "host",
+        "proxy",
+        "x-real-ip",
+        "x-request-id",
+        "x-upload-signature",
+    }
 )
 _REMADE_PREFIXES: Final = ("x-forwarded-", "x-gateway-", "proxy-")
 _ANSWER_REMADE: Final = frozenset({*HOP_BY_HOP, "content-length", "date", "server", "x-request-id"})
@@ -36,8 +46,13 @@ _CACHED_HOST_CHARS: Final = 256
 _CACHED_NAME_CHARS: Final = 64
 
 
-def request_head(head: RequestHead, peer: Peer, request_id: str, *, upgrade: str = "") -> bytes:
-    """The head for the upstream, with its empty line. The target is the client's, byte for byte."""
+def request_head(
+    head: RequestHead, peer: Peer, request_id: str, *, upgrade: str = "", added: Iterable[Field] = ()
+) -> bytes:
+    """The head for the upstream, with its empty line. The target is the client's, byte for byte.
+
+    ``added``: fields of ours, which may have names that no client's field is passed with.
+    """
     named = connection_options(head.fields)
     host = ""
     lines = []
@@ -46,6 +61,7 @@ def request_head(head: RequestHead, peer: Peer, request_id: str, *, upgrade: str
             host = value
         elif not (name in named or (_is_remade(name) if len(name) <= _CACHED_NAME_CHARS else _judge(name))):
             lines.append(f"{name}: {value}\r\n")
+    lines.extend(f"{name}: {value}\r\n" for name, value in added)
     lines.append(_framing(head))
     if upgrade:
         lines.append(f"connection: upgrade\r\nupgrade: {upgrade}\r\n")

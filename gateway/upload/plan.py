@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Final
+from urllib.parse import unquote_plus
 
 from gateway.errors import BadForm
 from gateway.http.head import RequestHead
@@ -22,6 +23,12 @@ REMEMBERED_CHARS: Final = 64
 _FIELD_NAME: Final = "upload_field_name"
 # PHP makes one name of `file.path`, `file path`, `file[path` and `file_path`.
 _ALIKE: Final = str.maketrans({" ": "_", ".": "_", "[": "_"})
+# PHP and Rack read `file.path[]` and `file.path[x][y]` as a list or a table of the name before the brackets.
+_NESTED: Final = re.compile(r"([^\[]+)((?:\[[^\]]*\])+)")
+_KEY: Final = re.compile(r"\[[^\]]*\]")
+_KEYS_MAX: Final = 16
+# Frameworks have split a query at either.
+_SEPARATOR: Final = re.compile("([&;])")
 
 
 def remembering[T](judge: Callable[[str], T]) -> Callable[[str], T]:
@@ -30,10 +37,23 @@ def remembering[T](judge: Callable[[str], T]) -> Callable[[str], T]:
     return lambda name: remembered(name) if len(name) <= REMEMBERED_CHARS else judge(name)
 
 
-@remembering
 def alike(name: str) -> str:
-    """One spelling for all names that some backend takes for the same."""
+    """One spelling for all names that some backend takes for the same but for brackets."""
     return name.translate(_ALIKE).lower()
+
+
+@remembering
+def spellings(name: str) -> frozenset[str]:
+    """Every name, as ``alike`` gives it, that some backend takes this one for."""
+    bare = name.lstrip(" []")  # PHP drops spaces in front, Rack brackets at both ends
+    names = {name, bare, bare.rstrip("]")}
+    if nested := _NESTED.match(bare):
+        outer = nested[1]
+        names.add(outer)
+        for key in _KEY.findall(nested[2]):
+            outer += key
+            names.add(outer)
+    return frozenset(map(alike, names))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,12 +85,14 @@ class UploadPlan:
 
     digests: what must be computed for each file; digest_variables: which variables give them.
     request_variables: what must be known of the request.
+    is_reserved: whether some backend may take this name (not too long) for that of a generated field.
     is_passed: whether a plain field of this name (not too long) is sent on.
     names_of: the names of the generated fields, from a file's field name, for routes whose names depend on nothing
         else. Raises: BadForm. Both remember what they said: forms repeat their names, and every pattern costs.
     """
 
     generated: tuple[Generated, ...]
+    is_reserved: Callable[[str], bool]
     is_passed: Callable[[str], bool]
     names_of: Callable[[str], "tuple[str, ...]"] | None
     digest_variables: Mapping[str, str]
@@ -82,7 +104,22 @@ class UploadPlan:
 
     def passes(self, name: str) -> bool:
         """Whether a plain field of this name is sent on: allowed by a pattern, and no name that we generate."""
-        return len(name) <= NAME_MAX_CHARS and self.is_passed(name)
+        return _is_plausible(name) and self.is_passed(name)
+
+    def passed_query(self, query: str) -> str:
+        """A request's query without the arguments that a backend could take for generated fields.
+
+        Many frameworks look a name up in both, and the signature vouches for the target.
+        """
+        pieces = _SEPARATOR.split(query)
+        kept = [not self._is_forged(pieces[n]) for n in range(0, len(pieces), 2)]
+        if all(kept):
+            return query
+        return "&".join(pieces[2 * n] for n, is_kept in enumerate(kept) if is_kept)
+
+    def _is_forged(self, argument: str) -> bool:
+        name = unquote_plus(argument.partition("=")[0])
+        return not _is_plausible(name) or self.is_reserved(name)
 
     def field_name(self, part: PartBegin) -> str:
         """The field name of a file, tamed if the route says so."""
@@ -104,9 +141,11 @@ def make_plan(route: Route) -> UploadPlan:
     names = frozenset[str]().union(*(field.name.variables for field in generated))
     variables = names.union(*(field.value.variables for field in generated))
     digest_variables = {name: DIGEST_VARIABLES[name] for name in variables if name in DIGEST_VARIABLES}
+    is_reserved = remembering(partial(_is_any_reserved, tuple(generated)))
     return UploadPlan(
         generated=tuple(generated),
-        is_passed=remembering(partial(_is_passed, tuple(map(re.compile, route.pass_fields)), generated)),
+        is_reserved=is_reserved,
+        is_passed=remembering(partial(_is_passed, tuple(map(re.compile, route.pass_fields)), is_reserved)),
         names_of=remembering(partial(_names_from, tuple(generated))) if names <= {_FIELD_NAME} else None,
         digest_variables=digest_variables,
         digests=frozenset(digest_variables.values()),
@@ -195,10 +234,16 @@ def _pattern(template: Template, escape: Callable[[str], str]) -> re.Pattern[str
     return re.compile("".join(pieces), re.DOTALL)
 
 
-def _is_passed(patterns: Sequence[re.Pattern[str]], generated: Sequence[Generated], name: str) -> bool:
-    if not any(pattern.search(name) for pattern in patterns):
-        return False
-    return not any(_is_reserved(name, field) for field in generated)
+def _is_plausible(name: str) -> bool:
+    return len(name) <= NAME_MAX_CHARS and name.count("[") <= _KEYS_MAX
+
+
+def _is_passed(patterns: Sequence[re.Pattern[str]], is_reserved: Callable[[str], bool], name: str) -> bool:
+    return any(pattern.search(name) for pattern in patterns) and not is_reserved(name)
+
+
+def _is_any_reserved(generated: Sequence[Generated], name: str) -> bool:
+    return any(_is_reserved(name, field) for field in generated)
 
 
 def _names_from(generated: tuple[Generated, ...], field_name: str) -> tuple[str, ...]:
@@ -217,6 +262,7 @@ def _make_names(
 
 
 def _is_reserved(name: str, field: Generated) -> bool:
-    if field.reserved_alike and field.reserved_alike.fullmatch(alike(name)):
+    reserved = field.reserved_alike
+    if reserved and any(reserved.fullmatch(spelling) for spelling in spellings(name)):
         return True
     return bool(field.reserved and field.reserved.fullmatch(name))

@@ -13,7 +13,7 @@ from typing import Final
 from gateway.errors import BodyTooLarge
 from gateway.http.head import Field
 from gateway.upload.form import PartBegin
-from gateway.upload.plan import StoredFile, UploadPlan, alike, file_values, remembering
+from gateway.upload.plan import StoredFile, UploadPlan, alike, file_values, remembering, spellings
 
 SIGNATURE_HEADER: Final = "x-upload-signature"
 SIGNATURE_VERSION: Final = "v1"
@@ -60,7 +60,7 @@ class RewrittenForm:
         kept = self._parts
         if self._has_plain:
             ours = {alike(name) for name, _, generated in self._parts if generated}
-            kept = [part for part in self._parts if part[2] or alike(part[0]) not in ours]
+            kept = [part for part in self._parts if part[2] or ours.isdisjoint(spellings(part[0]))]
         boundary = secrets.token_hex(16)
         delimiter = f"--{boundary}\r\n".encode()
         pieces: list[bytes] = []

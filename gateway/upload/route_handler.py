@@ -211,7 +211,8 @@ class RouteUpload:
         encoded = rewritten.encode()
         target = self._route.pass_to or head.path
         if head.query and (self._route.pass_args or not self._route.pass_to):
-            target = f"{target}?{head.query}"
+            query = self._plan.passed_query(head.query)
+            target = f"{target}?{query}" if query else target
         signature = self._signer.sign(encoded, method="POST", target=target, now=time.time())
         fields = (("content-type", encoded.content_type), signature)
         return await self._backend.pass_form(exchange, target=target, body=encoded.body, fields=fields)

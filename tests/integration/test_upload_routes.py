@@ -149,11 +149,10 @@ def test_defect_1_a_body_is_never_read_as_the_next_request(site: Site, content_t
             + b"\r\nContent-Length: %d\r\n\r\n" % len(smuggled) + smuggled
         )  # fmt: skip
         answer = b""
-        while piece := client.recv(65536):
+        while piece := client.recv(65536):  # until the gateway ends the connection
             answer += piece
-            if answer.count(b"HTTP/1.1 ") and answer.endswith(b"}"):
-                break
     assert answer.count(b"HTTP/1.1 ") == 1
+    assert b"\r\nconnection: close\r\n" in answer
     assert re.match(rb"HTTP/1\.1 4(00|15) ", answer)
     assert site.backend.heard == []
 
@@ -197,7 +196,7 @@ def test_defect_5_options_are_answered(site: Site) -> None:
 def test_defect_7_no_field_of_a_client_is_taken_for_the_gateways(site: Site) -> None:
     forged = [
         part(f'name="{name}"', b"/etc/passwd")
-        for name in ("file1.path", "file1_path", "other.path", "FILE1.PATH")
+        for name in ("file1.path", "file1_path", "other.path", "FILE1.PATH", "file1.path[]", "[file1.path]")
     ]
     status, body = site.send("plain", form(*forged, part(FILE, b"hello"), *forged))
     assert status == 200

@@ -114,7 +114,7 @@ def test_the_overview_is_there_while_the_store_is_not(core: Core) -> None:
     core.store.down = True
     shown = root.get("/admin")
     assert shown.status == 200
-    assert "image store cannot be used" in shown.text
+    assert "The store cannot be used" in shown.text
 
 
 def test_the_gateway_reads_the_maintenance_that_is_begun_here(core: Core) -> None:

@@ -46,13 +46,20 @@ def test_ordinary_fields_stay_in_order_with_all_their_lines() -> None:
         ("proxy-authorization", "x"), ("proxy-anything", "x"), ("expect", "100-continue"), ("te", "gzip"),
         ("keep-alive", "5"), ("trailer", "x"), ("transfer-encoding", "gzip"), ("content-length", "9"),
         ("content_length", "9"), ("transfer_encoding", "chunked"), ("http2-settings", "x"), ("upgrade", "h2c"),
-        ("x-gateway-" + "x" * 100, "1"),
+        ("x-gateway-" + "x" * 100, "1"), ("x-upload-signature", "v1 1 aa"), ("x_upload_signature", "v1 1 aa"),
     ],
 )  # fmt: skip
 def test_a_client_cannot_speak_for_the_gateway(field: Field) -> None:
     _, fields = rewritten(make_head("GET", "/", field))
     assert field not in fields
     assert fields == rewritten(make_head())[1]
+
+
+def test_what_the_gateway_adds_is_sent() -> None:
+    head = make_head("POST", "/", ("x-upload-signature", "v1 1 aa"), framing=Sized(3))
+    raw = request_head(head, LOCAL_PEER, "req-1", added=(("x-upload-signature", "v1 2 bb"),))
+    assert raw.count(b"x-upload-signature") == 1
+    assert b"\r\nx-upload-signature: v1 2 bb\r\n" in raw
 
 
 def test_fields_named_by_connection_stay_behind_but_never_ours() -> None:

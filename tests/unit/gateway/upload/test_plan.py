@@ -65,6 +65,15 @@ def test_patterns_match_anywhere_as_in_the_module() -> None:
         "file1_path",
         "file1 path",
         "file1[path",
+        "file1.path[]",
+        "file1.path[0]",
+        "file1.path[a][b]",
+        "file1.path[a]b",
+        " file1.path",
+        "[file1.path]",
+        "]file1.path",
+        "file1.path]",
+        "file1.path" + "[]" * 17,
         "file1.md5",
         "a.b.size",
     ],
@@ -76,6 +85,33 @@ def test_defect_7_a_client_cannot_send_a_field_that_we_generate(name: str) -> No
 @pytest.mark.parametrize("name", ["pathology", "file1.path2", "path", "first_name", "description", "file1"])
 def test_fields_that_only_look_similar_are_passed(name: str) -> None:
     assert plan_of(**{**INCUMBENT, "pass_fields": [""]}).passes(name)
+
+
+def test_names_in_brackets_are_protected_with_all_that_lies_within() -> None:
+    plan = plan_of(aggregate_fields={"$upload_field_name[path]": "$upload_tmp_path"}, pass_fields=[""])
+    assert not any(map(plan.passes, ("a[path]", "a[path][]", "a[path][x][y]", "a[Path]", "a_path]")))
+    assert all(map(plan.passes, ("a", "a[]", "a[other]", "a[paths]", "path")))
+
+
+@pytest.mark.parametrize(
+    ("query", "passed"),
+    [
+        ("a=1&b=2", "a=1&b=2"),
+        ("a;b=%41&&c", "a;b=%41&&c"),
+        ("", ""),
+        ("f.path=/etc/passwd", ""),
+        ("a=1&f.path=/etc/passwd&b=2", "a=1&b=2"),
+        ("a=1;F_path=/etc/passwd;b", "a=1&b"),
+        ("%66%2epath=x&a", "a"),
+        ("f+path=x&a", "a"),
+        ("f.path[]=x&a", "a"),
+        ("f.path", ""),
+        ("a=f.path", "a=f.path"),
+        ("n" * 600 + "=1", ""),
+    ],
+)
+def test_no_argument_of_the_request_is_taken_for_a_generated_field(query: str, passed: str) -> None:
+    assert plan_of(file_fields=["path"]).passed_query(query) == passed
 
 
 def test_a_name_of_kilobytes_is_not_passed() -> None:
