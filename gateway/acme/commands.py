@@ -10,11 +10,12 @@ from typing import Any
 
 import click
 
+from gateway.acme.hook import HOOK_S, run_hook
 from gateway.acme.live import install
 from gateway.acme.plan import DIRECTORIES, AcmePlan, plan_of
 from gateway.acme.state import AcmeState
 from gateway.acme.status import certificate_status
-from gateway.acme.transfer import STYLES, find_pair, write_pair
+from gateway.acme.transfer import STYLES, USUAL_STYLES, find_pair, write_pair
 from gateway.cli import USAGE_EXIT, complain, load_settings, settings_options
 from gateway.errors import SettingsError
 from gateway.net.certificate import CertificateRefused, Pair, read_pair
@@ -38,9 +39,15 @@ def status(config: Path | None, data_dir: Path | None, *, as_json: bool) -> None
     sys.exit(0 if told.is_well else 1)
 
 
+def hook_option(when: str) -> Callable[..., Any]:
+    """``--deploy-hook``; ``when`` ends its sentence."""
+    told = f"Run by /bin/sh, at most {HOOK_S:.0f} s, {when}; exit 1 if it fails."
+    return click.option("--deploy-hook", metavar="CMD", help=told)
+
+
 def order_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What ``issue`` and ``renew`` share."""
-    command = click.option("--deploy-hook", metavar="CMD", help="Run after a new certificate.")(command)
+    command = hook_option("instead of tls.deploy_hook, after a new certificate")(command)
     command = click.option(
         "--force", is_flag=True, help="Even if it is not time, or an error asks for a pause."
     )(command)
@@ -65,7 +72,10 @@ def renew(config: Path | None, data_dir: Path | None, *, force: bool, deploy_hoo
 @settings_options
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--name", default="", help="Which of several, as certbot calls it.")
-def import_(config: Path | None, data_dir: Path | None, folder: Path, name: str) -> None:
+@hook_option("once it is taken over")
+def import_(
+    config: Path | None, data_dir: Path | None, folder: Path, name: str, deploy_hook: str | None
+) -> None:
     """Take over the pair in FOLDER, for example /etc/letsencrypt/live/NAME; tls.mode = 'acme' renews it."""
     settings = _settings(config, data_dir)
     try:
@@ -87,6 +97,7 @@ def import_(config: Path | None, data_dir: Path | None, folder: Path, name: str)
         )
     if settings.tls.mode != "acme":
         click.echo(f"tls.mode is '{settings.tls.mode}': set it to 'acme' to use and renew this certificate")
+    _run_hook(deploy_hook, pair, CERTIFICATE_FILE=plan.live)
 
 
 @cert.command()
@@ -95,24 +106,36 @@ def import_(config: Path | None, data_dir: Path | None, folder: Path, name: str)
 @click.option(
     "--style",
     type=click.Choice(sorted(STYLES)),
-    default="minio",
-    show_default=True,
-    help="minio: public.crt, private.key. nginx: chained.pem, domain.key. certbot: fullchain.pem, privkey.pem.",
+    help="One pair only. minio: public.crt, private.key. nginx: chained.pem, domain.key."
+    " certbot: fullchain.pem, privkey.pem.  [default: the pairs of minio and of nginx]",
 )
-def export(config: Path | None, data_dir: Path | None, folder: Path, style: str) -> None:
-    """Write the certificate in use and its key into FOLDER for another program."""
+@hook_option("once the files are written")
+def export(
+    config: Path | None, data_dir: Path | None, folder: Path, style: str | None, deploy_hook: str | None
+) -> None:
+    """Write the certificate in use and its key into FOLDER, under the names that MinIO and nginx look for."""
     settings = _settings(config, data_dir)
     if settings.tls.mode == "off":
         raise click.ClickException("TLS is off: there is no certificate to export")
     files = origin_of(settings).files
     try:
         pair = read_pair(files[0], files[0] if settings.tls.mode == "acme" else files[1])
-        written = write_pair(pair, folder, style)
+        written = [
+            path for one in ([style] if style else USUAL_STYLES) for path in write_pair(pair, folder, one)
+        ]
     except CertificateRefused as exc:
         raise click.ClickException(exc.sentence) from exc
     except OSError as exc:
         raise click.ClickException(f"{folder} cannot be written: {exc.strerror}") from exc
     click.echo("\n".join(str(path) for path in written))
+    _run_hook(deploy_hook, pair, CERTIFICATE_FOLDER=folder)
+
+
+def _run_hook(command: str | None, pair: Pair, **where: Path) -> None:
+    told = {name: str(path.absolute()) for name, path in where.items()}
+    trouble = run_hook(command or "", {**told, "CERTIFICATE_NAMES": " ".join(pair.names)})
+    if trouble:
+        raise click.ClickException(trouble)
 
 
 def _settings(config: Path | None, data_dir: Path | None) -> Settings:

@@ -1,11 +1,7 @@
 """Owns the certificate in use: whether it serves the plan, when it is renewed, how another takes its place."""
 
-import os
-import shlex
-import subprocess
 from dataclasses import replace
 from datetime import datetime
-from typing import Final
 
 from gateway.acme import schedule
 from gateway.acme.plan import AcmePlan
@@ -13,10 +9,7 @@ from gateway.acme.schedule import Step
 from gateway.acme.state import AcmeState
 from gateway.net.certificate import CertificateRefused, Pair, read_pair
 from gateway.net.files import write_atomically
-from gateway.net.openssl_policy import without_openssl_policy
 from gateway.net.tls import name_is_covered
-
-HOOK_S: Final = 120.0
 
 
 def due_step(plan: AcmePlan, state: AcmeState, pair: Pair | None, now: datetime) -> Step:
@@ -54,21 +47,3 @@ def install(plan: AcmePlan, pair: Pair, state: AcmeState, now: datetime) -> Acme
     done = schedule.succeeded(replace(state, plan_id=plan.id), now, own_renewal_time(pair))
     done.save(plan.folder)
     return done
-
-
-def run_hook(plan: AcmePlan, names: tuple[str, ...]) -> str:
-    """Run the deploy hook. Returns "", or what went wrong."""
-    if not plan.deploy_hook:
-        return ""
-    told = {"CERTIFICATE_FILE": str(plan.live), "CERTIFICATE_NAMES": " ".join(names)}
-    environment = {**without_openssl_policy(os.environ), **told}
-    try:
-        done = subprocess.run(  # noqa: S603 - the administrator's own command
-            shlex.split(plan.deploy_hook), env=environment, timeout=HOOK_S, capture_output=True, check=False
-        )
-    except (OSError, ValueError, subprocess.TimeoutExpired) as exc:
-        return f"The deploy hook could not be run: {exc}."
-    if done.returncode == 0:
-        return ""
-    said = (done.stderr or done.stdout).decode(errors="replace").strip()[-300:]
-    return f"The deploy hook ended with status {done.returncode}: {said}"

@@ -13,6 +13,7 @@ STYLES: Final[Mapping[str, tuple[str, str]]] = {
     "nginx": ("chained.pem", "domain.key"),
     "certbot": ("fullchain.pem", "privkey.pem"),
 }
+USUAL_STYLES: Final = ("minio", "nginx")  # what the old stack's two programs look for
 
 
 def find_pair(path: Path, name: str = "") -> Pair:

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
 from gateway.acme import schedule
-from gateway.acme.live import due_step, install, own_renewal_time, renewal_time, run_hook, usable_pair
+from gateway.acme.hook import run_hook
+from gateway.acme.live import due_step, install, own_renewal_time, renewal_time, usable_pair
 from gateway.acme.order import Issued, OrderFailed, ask_advice, obtain
 from gateway.acme.plan import AcmePlan
 from gateway.acme.schedule import Step
@@ -69,7 +70,9 @@ def _order(plan: AcmePlan, state: AcmeState, clock: Callable[[], datetime]) -> T
             outcome="failed", sentence=f"{exc.sentence} Next try at {state.retry_at:%Y-%m-%d %H:%M} UTC."
         )
     install(plan, pair, state, clock())
-    trouble = run_hook(plan, pair.names)
+    trouble = run_hook(
+        plan.deploy_hook, {"CERTIFICATE_FILE": str(plan.live.absolute()), "CERTIFICATE_NAMES": " ".join(pair.names)}
+    )
     sentence = f"New certificate for {', '.join(pair.names)} until {pair.leaf.not_valid_after_utc:%Y-%m-%d}."
     return Turn(outcome="issued", sentence=f"{sentence} {trouble}".strip(), hook_failed=bool(trouble))
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,7 +45,7 @@ def test_the_cert_command_issues_renews_tells_imports_and_exports(place: Place, 
             broken = await asyncio.to_thread(cert, "renew", "--force", "--deploy-hook", "/nonexistent")
             assert broken.exit_code == 1
             assert "New certificate" in broken.output
-            assert "could not be run" in broken.output
+            assert "ended with status 127" in broken.output
 
     asyncio.run(story())
     assert set((tmp_path / "hooked").read_text().split()) == set(NAMES)
@@ -55,18 +56,32 @@ def test_the_cert_command_issues_renews_tells_imports_and_exports(place: Place, 
     assert told["next_renewal"] > told["not_before"]
     assert "next renewal:" in cert("status").output
 
-    exported = cert("export", str(tmp_path / "minio"))
-    assert exported.output.split() == [
-        str(tmp_path / "minio" / "public.crt"),
-        str(tmp_path / "minio" / "private.key"),
-    ]
-    assert (tmp_path / "minio" / "private.key").stat().st_mode & 0o777 == 0o600
+    exported = cert("export", str(tmp_path / "pairs"))
+    names = ("public.crt", "private.key", "chained.pem", "domain.key")
+    assert exported.output.split() == [str(tmp_path / "pairs" / name) for name in names]
+    assert {path.name for path in (tmp_path / "pairs").iterdir()} == set(names)
+    for certificate, key in (names[:2], names[2:]):
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
+            tmp_path / "pairs" / certificate, tmp_path / "pairs" / key
+        )
+        assert (tmp_path / "pairs" / key).stat().st_mode & 0o777 == 0o600
+    assert cert("export", str(tmp_path / "one"), "--style", "minio").exit_code == 0
+    assert {path.name for path in (tmp_path / "one").iterdir()} == {"public.crt", "private.key"}
     assert cert("export", str(tmp_path / "live" / NAMES[0]), "--style", "certbot").exit_code == 0
     live = place.data_dir / "acme" / "live.pem"
     before = live.read_bytes()
     live.unlink()
-    imported = cert("import", str(tmp_path))
+    wish = 'echo "$CERTIFICATE_FOLDER$CERTIFICATE_FILE $CERTIFICATE_NAMES" > '
+    imported = cert("import", str(tmp_path), "--deploy-hook", f"{wish} {tmp_path}/on-import")
     assert imported.exit_code == 0, imported.output
+    assert (tmp_path / "on-import").read_text().split() == [str(live), *NAMES]
+    hooked = cert("export", str(tmp_path / "one"), "--deploy-hook", f"{wish} {tmp_path}/on-export")
+    assert hooked.exit_code == 0, hooked.output
+    assert (tmp_path / "on-export").read_text().split() == [str(tmp_path / "one"), *NAMES]
+    for words in (("export", str(tmp_path / "one")), ("import", str(tmp_path))):
+        refused = cert(*words, "--deploy-hook", "echo no nginx here; exit 3")
+        assert refused.exit_code == 1
+        assert "ended with status 3: no nginx here" in refused.output
     assert live.read_bytes() == before
     assert json.loads(cert("status", "--json").output)["ok"]
 

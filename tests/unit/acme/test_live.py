@@ -1,13 +1,10 @@
-"""Whether the certificate in use serves the plan, how another takes its place, and the hook after that."""
+"""Whether the certificate in use serves the plan, and how another takes its place."""
 
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import pytest
-
 from gateway.acme.account import Account
-from gateway.acme.live import due_step, install, own_renewal_time, renewal_time, run_hook, usable_pair
+from gateway.acme.live import due_step, install, own_renewal_time, renewal_time, usable_pair
 from gateway.acme.plan import AcmePlan
 from gateway.acme.schedule import Step
 from gateway.acme.state import AcmeState
@@ -17,11 +14,9 @@ from tests.support.certificates import rsa_chain
 NOW = datetime.now(UTC)
 
 
-def plan(data_dir: Path, *names: str, hook: str = "") -> AcmePlan:
+def plan(data_dir: Path, *names: str) -> AcmePlan:
     (data_dir / "acme").mkdir(exist_ok=True)
-    return AcmePlan(
-        data_dir=data_dir, names=names or ("a.example",), directory="https://ca.example/dir", deploy_hook=hook
-    )
+    return AcmePlan(data_dir=data_dir, names=names or ("a.example",), directory="https://ca.example/dir")
 
 
 def test_an_installed_pair_is_usable_private_and_due_later(tmp_path: Path) -> None:
@@ -45,24 +40,6 @@ def test_a_pair_that_lacks_a_name_or_has_expired_is_not_usable(tmp_path: Path) -
     assert usable_pair(plan(tmp_path, "a.example", "x.b.example"), NOW) is not None
     assert usable_pair(plan(tmp_path, "a.example", "c.example"), NOW) is None
     assert usable_pair(plan(tmp_path), NOW + timedelta(days=91)) is None
-
-
-def test_the_hook_knows_file_and_names_and_its_failure_is_told(tmp_path: Path) -> None:
-    script = tmp_path / "hook.py"
-    script.write_text(
-        "import os, sys\nsys.exit(os.environ['CERTIFICATE_NAMES'] + os.environ['CERTIFICATE_FILE'])\n"
-    )
-    told = run_hook(plan(tmp_path, hook=f"{sys.executable} {script}"), ("a.example", "b.example"))
-    assert told == (
-        f"The deploy hook ended with status 1: a.example b.example{tmp_path / 'acme' / 'live.pem'}"
-    )
-    assert run_hook(plan(tmp_path, hook=f"{sys.executable} -c pass"), ()) == ""
-    assert run_hook(plan(tmp_path), ()) == ""
-
-
-@pytest.mark.parametrize("hook", ["/nonexistent", "'unclosed"])
-def test_a_hook_that_cannot_run_is_told(hook: str, tmp_path: Path) -> None:
-    assert "could not be run" in run_hook(plan(tmp_path, hook=hook), ())
 
 
 def test_an_account_keeps_its_key_when_its_address_is_forgotten(tmp_path: Path) -> None:
