@@ -23,6 +23,8 @@ def die_with_parent(parent_pid: int) -> None:
 
 def main() -> None:
     """Become MODULE."""
+    # It asks the first process for an upgrade (``systemctl kill`` tells all of them): it must not end the others.
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     parent_pid, module, *arguments = sys.argv[1:]
     die_with_parent(int(parent_pid))
     os.setpgid(0, 0)  # Ctrl-C in a terminal is the parent's to handle: it stops its children in order

@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import json
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Final
 import click
 
 from gateway.errors import SettingsError
+from gateway.init_process import stay_as_first
 from gateway.net.openssl_policy import apply_openssl_policy
 
 USAGE_EXIT: Final = 2
@@ -119,8 +121,10 @@ def serve(
     tls: str | None,
     workers: int | None,
 ) -> None:
-    """Run. SIGTERM drains and stops, SIGHUP takes up a new certificate and new keys of S3."""
-    apply_openssl_policy()  # first of all: OpenSSL reads it once, when it is loaded
+    """Run. SIGTERM drains and stops, SIGUSR2 upgrades, SIGHUP takes up a new certificate and new keys of S3."""
+    _outlive_upgrade_signal()
+    stay_as_first()
+    apply_openssl_policy()  # before all that loads OpenSSL, which reads it once
     flags = {
         # Absolute: children may not share our idea of here.
         "server.data_dir": None if data_dir is None else data_dir.absolute(),
@@ -143,6 +147,16 @@ def serve(
     except SettingsError as exc:
         complain(exc)
         sys.exit(USAGE_EXIT)
+
+
+def _outlive_upgrade_signal() -> None:
+    """SIGUSR2 ends a process that does not know it. This one will; a child ignores it (``_child.py``)."""
+
+    def too_early(*_: object) -> None:
+        click.echo("gateway: SIGUSR2 came too early, there is nothing to hand over yet", err=True)
+
+    if signal.getsignal(signal.SIGUSR2) is signal.SIG_DFL:
+        signal.signal(signal.SIGUSR2, too_early)
 
 
 @main.command()

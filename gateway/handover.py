@@ -7,10 +7,10 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
-from gateway.control import Action, ControlFailed, Session
+from gateway.control import ControlFailed, Session
 from gateway.supervise import (
     READY_VARIABLE,
     READY_WORD,
@@ -93,34 +93,71 @@ def is_successor(environ: Mapping[str, str]) -> bool:
     return environ.get(READY_VARIABLE, "").isdecimal()
 
 
-def handover_action(
-    *,
-    arguments: Sequence[str],
-    sockets: Mapping[str, socket.socket],
-    core: Child | None,
-    give_way: Callable[[], object],
-    module: str = "gateway",
-) -> Action:
-    """The command ``upgrade``. ``give_way`` lets this process stop accepting, drain and end."""
-    turn = asyncio.Lock()
+class Handover:
+    """The upgrade of this process: asked for by the ``gateway`` command, or by SIGUSR2."""
 
-    async def upgrade(session: Session) -> None:
-        if turn.locked():
+    def __init__(
+        self,
+        *,
+        arguments: Sequence[str],
+        sockets: Mapping[str, socket.socket],
+        core: Child | None,
+        give_way: Callable[[], object],
+        is_ending: Callable[[], bool] = lambda: False,
+        module: str = "gateway",
+    ) -> None:
+        """``give_way`` lets this process stop accepting, drain and end; ``is_ending``: it does so already."""
+        self._arguments = arguments
+        self._sockets = sockets
+        self._core = core
+        self._give_way = give_way
+        self._is_ending = is_ending
+        self._module = module
+        self._turn = asyncio.Lock()
+        self._by_signal: set[asyncio.Task[None]] = set()
+
+    async def command(self, session: Session) -> None:
+        """The command ``upgrade``. Raises: ControlFailed."""
+        await self.upgrade(session.say)
+
+    def signalled(self) -> None:
+        """The same by SIGUSR2: whoever sent it reads the log."""
+        task = asyncio.get_running_loop().create_task(self._upgrade_by_signal())
+        self._by_signal.add(task)
+        task.add_done_callback(self._by_signal.discard)
+
+    async def upgrade(self, say: Callable[[str], Awaitable[object]]) -> None:
+        """Start a successor, prove it, give way to it. Raises: ControlFailed, and then this process goes on."""
+        if self._is_ending():
+            raise ControlFailed("this process is ending; it hands nothing over any more")
+        if self._turn.locked():
             raise ControlFailed("a handover is already on its way")
-        async with turn:
-            await session.say("starting a new process on the same ports")
+        async with self._turn:
+            await say("starting a new process on the same ports")
             try:
-                pid = await start_successor(arguments=arguments, sockets=sockets, module=module)
+                pid = await start_successor(
+                    arguments=self._arguments, sockets=self._sockets, module=self._module
+                )
             except HandoverFailed as exc:
                 raise ControlFailed(str(exc)) from exc
             notify(f"MAINPID={pid}", os.environ)
-            await session.say(f"the new process serves (pid {pid})")
-            if core is not None:
+            await say(f"the new process serves (pid {pid})")
+            if self._core is not None:
                 # Its core has taken the socket; ours must not come back and take it again.
-                await core.stop()
-            give_way()
+                await self._core.stop()
+            self._give_way()
 
-    return upgrade
+    async def _upgrade_by_signal(self) -> None:
+        try:
+            await self.upgrade(_log)
+        except ControlFailed as exc:
+            log.error("upgrade: %s; this process goes on", exc)  # noqa: TRY400 - it says all there is
+        except Exception:
+            log.exception("bug in an upgrade; this process goes on")
+
+
+async def _log(text: str) -> None:
+    log.info("upgrade: %s", text)
 
 
 async def _reads_ready(file: int, within_s: float) -> bool:

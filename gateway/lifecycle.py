@@ -15,7 +15,8 @@ from gateway.core_control import READY_S, core_actions, keep_core_name, new_core
 from gateway.core_health import Probe
 from gateway.core_upgrade import control_socket
 from gateway.errors import SettingsError
-from gateway.handover import handover_action, is_successor, tell_ready
+from gateway.handover import Handover, is_successor, tell_ready
+from gateway.init_process import tell_init
 from gateway.net.server import listen_on, listener_addresses
 from gateway.settings import Settings
 from gateway.settings_source import LoadedSettings, load
@@ -69,6 +70,7 @@ def say_ready(text: str) -> None:
     """Tell the log, systemd, and the process that is waited for by, if there is one."""
     log.info("%s", text)
     notify("READY=1", os.environ)
+    tell_init(os.environ)
     tell_ready(os.environ)
 
 
@@ -81,18 +83,21 @@ def make_control(
     probe: Probe,
     ended: Ended,
 ) -> Control:
-    """What the ``gateway`` command may ask of this process. ``ended`` is what makes it drain and go.
+    """What the ``gateway`` command may ask of this process; SIGUSR2 asks for an upgrade, too.
 
-    From here on the commands come to this process, so it is made when everything else is ready.
+    ``ended`` is what makes it drain and go. From here on the commands come to this process, so it is made when
+    everything else is ready.
     """
 
     def give_way() -> None:
         if not ended.done():
             ended.set_result(None)
 
-    actions: dict[str, Action] = {
-        "upgrade": handover_action(arguments=arguments, sockets=sockets, core=core, give_way=give_way)
-    }
+    handover = Handover(
+        arguments=arguments, sockets=sockets, core=core, give_way=give_way, is_ending=ended.done
+    )
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, handover.signalled)
+    actions: dict[str, Action] = {"upgrade": handover.command}
     if core is not None:
         actions |= core_actions(core, settings.core_socket, probe)
     control = Control(control_socket(settings), actions)

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from gateway.control import Control
-from gateway.handover import handover_action, tell_ready
+from gateway.handover import Handover, tell_ready
 from gateway.supervise import inherited_sockets, worker_number
 
 
@@ -36,7 +36,7 @@ async def serve(folder: Path) -> None:
         async with await asyncio.start_server(answer, sock=sockets["http"]) as worker:
             tell_ready(os.environ)
             await worker.serve_forever()
-    action = handover_action(
+    handover = Handover(
         arguments=sys.argv[1:],
         sockets=sockets,
         core=None,
@@ -45,7 +45,7 @@ async def serve(folder: Path) -> None:
     )
     # A copy of the descriptor: closing a server must not close what is handed over later.
     server = await asyncio.start_server(answer, sock=sockets["http"].dup())
-    control = Control(folder / "control.sock", {"upgrade": action})
+    control = Control(folder / "control.sock", {"upgrade": handover.command})
     control.bind()
     job = asyncio.ensure_future(control.run())
     (folder / "pid").write_text(str(os.getpid()))

@@ -49,7 +49,9 @@ def free_port() -> int:
 class Product:
     """One running product. Made by ``running_product``, which also proves that it leaves nothing behind."""
 
-    def __init__(self, folder: Path, *, settings: Mapping[str, str], flags: tuple[str, ...]) -> None:
+    def __init__(
+        self, folder: Path, *, settings: Mapping[str, str], flags: tuple[str, ...], names_ports: bool = True
+    ) -> None:
         self.folder = folder
         self.data_dir = folder / "data"
         self.log_file = folder / "gateway.log"
@@ -59,7 +61,8 @@ class Product:
         self.plain_base = f"http://localhost:{self.http_port}"
         self.ca = self.data_dir / "tls" / "ca.crt"
         self._settings = settings
-        self._flags = flags
+        ports = ("--http", f"127.0.0.1:{self.http_port}", "--https", f"127.0.0.1:{self.https_port}")
+        self._flags = (*(ports if names_ports else ()), *flags)
         self._process: subprocess.Popen[bytes] | None = None
         self._successor: int | None = None  # after ``upgrade``: no child of ours
 
@@ -68,10 +71,7 @@ class Product:
     def start(self, *, wait: bool = True) -> None:
         """Start the gateway and, unless told otherwise, wait until it is ready."""
         log = self.log_file.open("ab")
-        command = [
-            str(BIN / "gateway"), "serve", "--data-dir", str(self.data_dir),
-            "--http", f"127.0.0.1:{self.http_port}", "--https", f"127.0.0.1:{self.https_port}", *self._flags,
-        ]  # fmt: skip
+        command = [str(BIN / "gateway"), "serve", "--data-dir", str(self.data_dir), *self._flags]
         with log:
             self._process = subprocess.Popen(
                 command,
@@ -152,6 +152,22 @@ class Product:
             raise ProductFailed(f"gateway upgrade did not name the new process: {said}")
         self._successor = int(found[1])
         return said
+
+    def upgrade_by_signal(self) -> None:
+        """The same by SIGUSR2: from now on the new process is the product. Raises: ProductFailed."""
+        pattern = r"upgrade: the new process serves \(pid (\d+)\)"
+        before = len(re.findall(pattern, self.log_text))
+        processes.send(self.pid, signal.SIGUSR2)
+        self.wait_log(pattern, more_than=before, timeout_s=90)
+        self._successor = int(re.findall(pattern, self.log_text)[-1])
+
+    def wait_log(self, pattern: str, *, more_than: int = 0, timeout_s: float = _START_S) -> None:
+        """Wait until the log has lines that match (more than so many). Raises: ProductFailed."""
+        deadline = time.monotonic() + timeout_s
+        while len(re.findall(pattern, self.log_text)) <= more_than:
+            if time.monotonic() > deadline:
+                raise ProductFailed(f"the log does not say {pattern!r}\n{self.log_text}")
+            time.sleep(0.02)
 
     def wait_only_one(self, *, timeout_s: float = 60.0) -> None:
         """Wait until the processes before the last upgrade have drained and ended. Raises: ProductFailed."""
@@ -330,9 +346,13 @@ def running_product(
     settings: Mapping[str, str] | None = None,
     flags: tuple[str, ...] = (),
     start: bool = True,
+    names_ports: bool = True,
 ) -> Iterator[Product]:
-    """A product for the length of a test; the test fails when it leaves a process or staging file."""
-    product = Product(folder, settings=settings or {}, flags=flags)
+    """A product for the length of a test; the test fails when it leaves a process or staging file.
+
+    ``names_ports``: the listeners are given as flags; else ``settings`` or a file must name its ports.
+    """
+    product = Product(folder, settings=settings or {}, flags=flags, names_ports=names_ports)
     left: list[str] = []
     try:
         if start:
