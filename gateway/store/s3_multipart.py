@@ -1,8 +1,6 @@
-"""Owns multipart uploads: their limits, their calls, and the memory that parts wait in until S3 has them."""
+"""Owns multipart uploads: their limits, their calls, and how the parts of one file go to S3."""
 
 import http
-import mmap
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
@@ -12,18 +10,17 @@ from gateway.errors import StoreCorrupt
 from gateway.store.asking import CarryingThreads
 from gateway.store.s3 import PART_PATIENCE_S, S3Wire
 from gateway.store.s3_answers import S3Fault, parse_xml, read_time
+from gateway.store.s3_exchange import Body
+from gateway.store.s3_memory import MIB, Buffers, Filled, PartMemory
 from gateway.store.s3_reading import list_pages
 
-MIB: Final = 1 << 20
 # Limits of AWS, and of everything that imitates it: 5 MiB to 5 GiB per part but the last, 10,000 parts, 5 TiB.
-LEAST_PART_BYTES: Final = 5 * MIB
 MOST_PARTS: Final = 10_000
 MOST_PART_BYTES: Final = 5 << 30
 # With no size known, part sizes double every so many parts: 10,000 parts hold 5 TiB then.
 _DOUBLE_EVERY: Final = 950
 _MARGIN: Final = 0.95  # of the parts, when the size is known: the last ones may be cut shorter
 _SENDERS: Final = 8
-_SHARES: Final = 3  # buffers of one upload: one being filled, two on their way
 _PARTS_IN_FLIGHT: Final = 3
 
 
@@ -45,61 +42,6 @@ class Multipart:
     started: float
 
 
-class Buffers:
-    """Memory for parts, bounded over all uploads of the process.
-
-    An upload that has nothing on its way gets its one buffer in any case, or uploads that each hold half a part
-    would wait for each other for ever.
-    """
-
-    def __init__(self, budget_bytes: int, *, part_bytes: int) -> None:
-        self._budget = budget_bytes
-        self._part_bytes = part_bytes
-        self._changed = threading.Condition()
-        self._used = 0
-        self._uploads = 0
-        self._spare: list[mmap.mmap] = []
-
-    def join(self) -> None:
-        """One more upload shares the memory."""
-        with self._changed:
-            self._uploads += 1
-
-    def leave(self) -> None:
-        """One fewer."""
-        with self._changed:
-            self._uploads -= 1
-            if not self._uploads:
-                self._spare.clear()
-
-    def fair_part_bytes(self) -> int:
-        """A part size at which every upload can fill one while others are on their way."""
-        fair = self._budget // (_SHARES * max(1, self._uploads))
-        return max(LEAST_PART_BYTES, min(self._part_bytes, fair) // MIB * MIB)
-
-    def take(self, size: int, *, entitled: Callable[[], bool]) -> mmap.mmap:
-        """Memory for one part. Waits until there is room, or ``entitled`` says that nothing can be waited for."""
-        with self._changed:
-            while self._used + size > self._budget and not entitled():
-                self._changed.wait(1.0)
-            self._used += size
-            for spare in self._spare:
-                if len(spare) == size:
-                    self._spare.remove(spare)
-                    return spare
-            self._spare.clear()
-        # Anonymous memory: pages count only once they are written to, a slow upload holds what it has sent.
-        return mmap.mmap(-1, size)
-
-    def give_back(self, memory: mmap.mmap) -> None:
-        """Done with it."""
-        with self._changed:
-            self._used -= len(memory)
-            if self._used + len(memory) * (len(self._spare) + 1) <= self._budget:
-                self._spare.append(memory)
-            self._changed.notify_all()
-
-
 class S3Multiparts:
     """The multipart calls, and the threads that send parts."""
 
@@ -114,7 +56,7 @@ class S3Multiparts:
         return parse_xml(answer.body).findtext("{*}UploadId") or ""
 
     def send(
-        self, key: str, upload_id: str, number: int, body: memoryview, *, wanted: Callable[[], bool]
+        self, key: str, upload_id: str, number: int, body: Body, *, wanted: Callable[[], bool]
     ) -> SentPart:
         """Raises: S3Fault, StoreDown."""
         query = {"partNumber": str(number), "uploadId": upload_id}
@@ -123,7 +65,7 @@ class S3Multiparts:
         )
         return SentPart(number=number, etag=answer.headers.get("etag", ""), size=len(body))
 
-    def put(self, key: str, body: memoryview) -> None:
+    def put(self, key: str, body: Body) -> None:
         """A file of one request. Raises: S3Fault, StoreDown."""
         self.wire.request("PUT", key, body=body, patience_s=PART_PATIENCE_S)
 
@@ -231,7 +173,7 @@ class PartSender:
         self._upload_id = upload_id
         self._place = place
         self._tail_bytes = tail_bytes
-        self._memory: mmap.mmap | None = None
+        self._memory: PartMemory | None = None
         self._filled = 0
         self._sent = 0
         self._futures: list[Future[SentPart]] = []
@@ -252,7 +194,7 @@ class PartSender:
         while at < len(view):
             memory = self._memory or self._take()
             count = min(len(memory) - self._filled, len(view) - at)
-            memory[self._filled : self._filled + count] = view[at : at + count]
+            memory.write(view[at : at + count], self._filled)
             self._filled += count
             at += count
             if self._filled == len(memory):
@@ -265,18 +207,24 @@ class PartSender:
             return
         number, _ = self._place(self._sent)
         upload_id = self._upload_id()
-        tail = memory[size : self._filled]
+        tail = self._filled - size
         self._starts.append(self._sent)
         self._sent += size
         self._memory = None
         self._filled = 0
-        self._futures.append(self._multiparts.senders.submit(self._send, memory, size, number, upload_id))
         if tail:
-            self.write(tail)
+            # Before it is sent: it would be given back, and filled by others, in the middle of this.
+            try:
+                self._take().copy_from(memory, size, tail)
+            except BaseException:
+                self._multiparts.buffers.give_back(memory)
+                raise
+            self._filled = tail
+        self._futures.append(self._multiparts.senders.submit(self._send, memory, size, number, upload_id))
 
-    def rest(self) -> bytes:
+    def rest(self) -> Body:
         """What is waiting and was not sent."""
-        return b"" if self._memory is None else self._memory[: self._filled]
+        return b"" if self._memory is None else Filled(self._memory, self._filled)
 
     @property
     def parts(self) -> int:
@@ -303,7 +251,7 @@ class PartSender:
             self._multiparts.buffers.leave()
         return not wait(self._futures, timeout=timeout_s).not_done
 
-    def _take(self) -> mmap.mmap:
+    def _take(self) -> PartMemory:
         pending = [future for future in self._futures if not future.done()]
         if len(pending) >= _PARTS_IN_FLIGHT:
             wait(pending, return_when=FIRST_COMPLETED)
@@ -316,11 +264,10 @@ class PartSender:
         )
         return self._memory
 
-    def _send(self, memory: mmap.mmap, size: int, number: int, upload_id: str) -> SentPart:
+    def _send(self, memory: PartMemory, size: int, number: int, upload_id: str) -> SentPart:
         try:
-            with memoryview(memory)[:size] as body:
-                return self._multiparts.send(
-                    self._key, upload_id, number, body, wanted=lambda: not self._cancelled
-                )
+            return self._multiparts.send(
+                self._key, upload_id, number, Filled(memory, size), wanted=lambda: not self._cancelled
+            )
         finally:
             self._multiparts.buffers.give_back(memory)

@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass
 from gateway.errors import BlobMissing, StoreCorrupt
 from gateway.store.disk_staging import DiskPartsWriter
 from gateway.store.s3_answers import S3Faults
-from gateway.store.s3_multipart import LEAST_PART_BYTES, MIB, MOST_PARTS, PartSender, S3Multiparts, SentPart
+from gateway.store.s3_memory import LEAST_PART_BYTES, MIB
+from gateway.store.s3_multipart import MOST_PARTS, PartSender, S3Multiparts, SentPart
 from gateway.store.s3_records import OBJECTS, STAGING, S3Records
 
 
@@ -185,7 +186,7 @@ class S3PartsWriter:
         if 0 < self._sender.filled < least_piece_bytes(self._total_size):
             rest = self._sender.rest()
             small = [Piece(start=end - len(rest), size=len(rest))]
-            self._parts.records.write(small_name(self._staged, end - len(rest)), memoryview(rest))
+            self._parts.records.write(small_name(self._staged, end - len(rest)), rest)
         else:
             self._sender.cut(self._sender.filled)
         pieces = [

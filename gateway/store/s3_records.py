@@ -20,6 +20,7 @@ from typing import Final
 
 from gateway.store.s3 import S3Wire
 from gateway.store.s3_answers import S3Fault, read_time
+from gateway.store.s3_exchange import Body
 from gateway.store.s3_reading import list_pages
 
 OBJECTS: Final = "objects/"
@@ -103,7 +104,7 @@ class S3Records:
             self._wire.request("PUT", name, body=body, headers=headers, patience_s=self._patience_s)
         return True
 
-    def write(self, name: str, body: bytes | memoryview) -> None:
+    def write(self, name: str, body: Body) -> None:
         """Write an object of one request."""
         self._wire.request("PUT", name, body=body, patience_s=self._patience_s)
 

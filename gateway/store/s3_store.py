@@ -20,7 +20,8 @@ from gateway.store.s3 import PART_PATIENCE_S, PATIENCE_S, S3Wire
 from gateway.store.s3_answers import S3Fault, S3Faults
 from gateway.store.s3_collect import collect
 from gateway.store.s3_direct import S3Direct
-from gateway.store.s3_multipart import LEAST_PART_BYTES, MOST_PART_BYTES, Buffers, S3Multiparts
+from gateway.store.s3_memory import LEAST_PART_BYTES, Buffers
+from gateway.store.s3_multipart import MOST_PART_BYTES, S3Multiparts
 from gateway.store.s3_parts import S3Parts, S3PartsWriter
 from gateway.store.s3_reading import S3File
 from gateway.store.s3_records import BLOBS, DIGESTS, NOT_FOUND, OBJECTS, STAGING, Named, S3Records

@@ -58,7 +58,7 @@ class S3Writer:
                 parts = [part for _, part in self._sender.finish()]
                 self._multiparts.complete(self._key, self._upload_id, parts)
             else:
-                self._multiparts.put(self._key, memoryview(self._sender.rest()))
+                self._multiparts.put(self._key, self._sender.rest())
                 self._multiparts.verify(self._key, size)
         self._sender.close(timeout_s=0)
         self._record.seal()

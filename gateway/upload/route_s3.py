@@ -21,7 +21,8 @@ from gateway.settings import S3
 from gateway.store.disk_staging import Staging
 from gateway.store.s3 import PART_PATIENCE_S, S3Wire
 from gateway.store.s3_answers import S3Faults
-from gateway.store.s3_multipart import Buffers, Multipart, S3Multiparts
+from gateway.store.s3_memory import Buffers
+from gateway.store.s3_multipart import Multipart, S3Multiparts
 from gateway.store.s3_records import S3Records
 from gateway.store.s3_upload import S3Writer
 from gateway.upload.route_store import RouteWriter

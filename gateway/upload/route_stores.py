@@ -11,7 +11,7 @@ from gateway.store.base import BlobStore, BlobWriter
 from gateway.upload.route_store import RouteStore, new_name
 
 if TYPE_CHECKING:
-    from gateway.store.s3_multipart import Buffers
+    from gateway.store.s3_memory import Buffers
 
 log = logging.getLogger("gateway.upload")
 
@@ -73,7 +73,7 @@ def open_route_stores(settings: Settings, images: BlobStore) -> list[tuple[Route
 
 
 def _shared_buffers(settings: Settings, images: BlobStore | None) -> "Buffers":
-    from gateway.store.s3_multipart import Buffers  # noqa: PLC0415 - see below
+    from gateway.store.s3_memory import Buffers  # noqa: PLC0415 - see below
     from gateway.store.s3_store import S3Store  # noqa: PLC0415
 
     if isinstance(images, S3Store):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.store.s3_multipart import Buffers
+from gateway.store.s3_memory import Buffers
 from gateway.store.s3_records import S3Records
 from gateway.upload.route_s3 import S3RouteStore, open_s3_route_store
 from gateway.upload.route_store import new_name

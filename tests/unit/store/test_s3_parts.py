@@ -1,5 +1,6 @@
 """Owns the arithmetic of parts: sizes, numbers, order, and the memory they may take."""
 
+import socket
 import threading
 
 import pytest
@@ -7,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import StoreCorrupt
-from gateway.store.s3_multipart import LEAST_PART_BYTES, MOST_PART_BYTES, MOST_PARTS, Buffers, part_bytes_at
+from gateway.store.s3_memory import LEAST_PART_BYTES, Buffers, Filled, PartMemory
+from gateway.store.s3_multipart import MOST_PART_BYTES, MOST_PARTS, part_bytes_at
 from gateway.store.s3_parts import Piece, _chain, least_piece_bytes, number_at
 
 MIB = 1 << 20
@@ -92,12 +94,42 @@ def test_memory_is_bounded_and_waiting_ends_when_some_is_given_back() -> None:
     third = buffers.take(5 * MIB, entitled=lambda: True)
     assert len(third) == 5 * MIB, "an upload that has nothing on its way is never stuck"
     buffers.give_back(third)
-    got: list[int] = []
-    waiter = threading.Thread(target=lambda: got.append(len(buffers.take(5 * MIB, entitled=lambda: False))))
+    got: list[PartMemory] = []
+    waiter = threading.Thread(target=lambda: got.append(buffers.take(5 * MIB, entitled=lambda: False)))
     waiter.start()
     assert got == []
     buffers.give_back(first)
     waiter.join(10)
-    assert got == [5 * MIB]
+    (late,) = got
     buffers.give_back(second)
+    buffers.give_back(late)
     buffers.leave()
+
+
+def test_what_was_put_into_a_parts_memory_is_what_is_sent() -> None:
+    content = bytes(range(256)) * 4096 * 2 + b"end"
+    memory, other = PartMemory(3 * MIB), PartMemory(3 * MIB)
+    for at in range(0, len(content), 300_000):
+        memory.write(memoryview(content)[at : at + 300_000], at)
+    other.copy_from(memory, 100, len(content) - 100)
+    received = [sent(Filled(memory, len(content))), sent(Filled(other, 1000))]
+    memory.close()
+    other.close()
+    assert received == [content, content[100:1100]]
+
+
+def sent(body: Filled) -> bytes:
+    near, far = socket.socketpair()
+    content = bytearray()
+
+    def read() -> None:
+        while piece := far.recv(65536):
+            content.extend(piece)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    with near, far:
+        body.send(near)
+        near.shutdown(socket.SHUT_WR)
+        reader.join(10)
+    return bytes(content)
