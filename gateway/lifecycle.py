@@ -17,11 +17,10 @@ from gateway.core_upgrade import control_socket
 from gateway.errors import SettingsError
 from gateway.handover import Handover, is_successor, tell_ready
 from gateway.init_process import tell_init
-from gateway.net.server import listen_on, listener_addresses
 from gateway.settings import Settings
 from gateway.settings_source import LoadedSettings, load
-from gateway.supervise import Child, Workers, inherited_sockets
-from gateway.systemd import activated_sockets, notify
+from gateway.supervise import Child, Workers
+from gateway.systemd import notify
 
 type Ended = asyncio.Future[None]  # done when the process is to drain and go
 
@@ -103,14 +102,6 @@ def make_control(
     control = Control(control_socket(settings), actions)
     control.bind()
     return control
-
-
-def open_listeners(settings: Settings) -> dict[str, socket.socket]:
-    """The listening sockets: handed over by a parent or by systemd, else opened here. Raises: SettingsError."""
-    sockets = inherited_sockets(os.environ) or activated_sockets(os.environ)
-    if sockets:
-        return sockets
-    return listen_on(listener_addresses(settings))
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

@@ -63,6 +63,7 @@ class Product:
         self._settings = settings
         ports = ("--http", f"127.0.0.1:{self.http_port}", "--https", f"127.0.0.1:{self.https_port}")
         self._flags = (*(ports if names_ports else ()), *flags)
+        self.prefix: tuple[str, ...] = ()  # words before the command that starts it
         self._process: subprocess.Popen[bytes] | None = None
         self._successor: int | None = None  # after ``upgrade``: no child of ours
 
@@ -71,7 +72,7 @@ class Product:
     def start(self, *, wait: bool = True) -> None:
         """Start the gateway and, unless told otherwise, wait until it is ready."""
         log = self.log_file.open("ab")
-        command = [str(BIN / "gateway"), "serve", "--data-dir", str(self.data_dir), *self._flags]
+        command = [*self.prefix, str(BIN / "gateway"), "serve", "--data-dir", str(self.data_dir), *self._flags]
         with log:
             self._process = subprocess.Popen(
                 command,
