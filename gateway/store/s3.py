@@ -24,6 +24,7 @@ from gateway.settings import S3
 from gateway.store.asking import asking
 from gateway.store.s3_answers import WRONG_KEY, S3Answer, S3Fault, error_code
 from gateway.store.s3_presign import Signer, key_pairs, signer_of
+from gateway.store.s3_streamed import Streamed
 from gateway.store.s3_tap import S3Observer, S3Seen
 
 CONNECT_S: Final = 5.0
@@ -85,7 +86,7 @@ class S3Wire:
         self.make_bucket()
         return self._persist(call, patience_s, wanted, _read_whole)
 
-    def start_read(self, key: str, headers: Mapping[str, str], *, patience_s: float) -> "Streamed":
+    def start_read(self, key: str, headers: Mapping[str, str], *, patience_s: float) -> Streamed:
         """A GET whose body is still on the wire. Raises: S3Fault, StoreDown."""
         return self._persist(_Call("GET", key, {}, dict(headers), b""), patience_s, lambda: True, _leave_body)
 
@@ -198,8 +199,7 @@ class S3Wire:
     ) -> T:
         """One exchange, seen by whoever observes."""
         path, headers = self._sign(call, pair)
-        observer = self.observer
-        if observer is None:
+        if self.observer is None:
             return self._send(call, path, headers, take)
         seen = S3Seen(
             method=call.method,
@@ -220,16 +220,17 @@ class S3Wire:
 
         try:
             result = self._send(call, path, headers, take_seen)
-        except S3Fault as fault:
-            seen.note_end(code=fault.answer.code)
-            raise
         except BaseException as error:
-            seen.note_end(error=error)
+            self._tell(seen.ended_by(error))
             raise
-        else:
-            seen.note_end()
-            return result
-        finally:
+        if isinstance(result, Streamed):  # its body is still to come
+            result.ended = lambda received, error: self._tell(seen.ended(received, error=error))
+        elif isinstance(result, S3Answer):
+            self._tell(seen.ended(len(result.body)))
+        return result
+
+    def _tell(self, seen: S3Seen) -> None:
+        if (observer := self.observer) is not None:
             observer(seen)
 
     def _send[T](
@@ -324,23 +325,6 @@ class _Call:
     body: Body
 
 
-@dataclass(slots=True)
-class Streamed:
-    """An answer whose body is still to be read, and the connection it comes on."""
-
-    wire: S3Wire
-    connection: http.client.HTTPConnection
-    response: http.client.HTTPResponse
-
-    def end(self, *, whole: bool) -> None:
-        """Keep the connection if the body was read to its end, close it if not."""
-        self.response.close()
-        if whole and not self.response.will_close:
-            self.wire.keep(self.connection)
-        else:
-            self.connection.close()
-
-
 def _exchange(
     connection: http.client.HTTPConnection, call: _Call, path: str, headers: dict[str, str]
 ) -> http.client.HTTPResponse:
@@ -391,7 +375,7 @@ def _leave_body(
 ) -> Streamed:
     if response.status >= http.HTTPStatus.MULTIPLE_CHOICES:
         _read_whole(wire, call, connection, response)
-    return Streamed(wire, connection, response)
+    return Streamed(connection, response, wire.keep)
 
 
 def _sha256(body: Body) -> str:

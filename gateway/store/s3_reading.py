@@ -8,8 +8,9 @@ from typing import Final
 from xml.etree import ElementTree
 
 from gateway.errors import StoreDown
-from gateway.store.s3 import PART_PATIENCE_S, PATIENCE_S, S3Wire, Streamed
+from gateway.store.s3 import PART_PATIENCE_S, PATIENCE_S, S3Wire
 from gateway.store.s3_answers import S3Fault, parse_xml
+from gateway.store.s3_streamed import Streamed
 
 _CUTS: Final = 5  # how often a download may be cut without one byte in between
 
@@ -38,7 +39,7 @@ class S3File(io.RawIOBase):
             if self._streamed is None or not len(buffer):
                 return 0
             with suppress(OSError, http.client.HTTPException):
-                done = self._streamed.response.readinto(buffer)
+                done = self._streamed.readinto(buffer)
             if done:
                 break
             self._streamed.end(whole=False)

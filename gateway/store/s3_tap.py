@@ -3,14 +3,19 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from http.client import IncompleteRead
+from typing import Self
+
+from gateway.store.s3_answers import S3Fault
 
 
 @dataclass(slots=True, kw_only=True)
 class S3Seen:
-    """One exchange. ``received`` is the answer's Content-Length; ``status`` 0 when nothing was answered.
+    """One exchange. ``received`` are the bytes of the answer's body that came; ``status`` 0 when nothing was answered.
 
     request: the id of the client's request that it was for, "" = none.
-    code: S3's word for an error. error: the exception when there is no answer, or not all of it.
+    code: S3's word for an error. error: the exception when there is no answer or not all of it, "cut" when the rest
+    was not wanted.
     """
 
     method: str
@@ -31,14 +36,19 @@ class S3Seen:
     def note_head(self, status: int, fields: Mapping[str, str]) -> None:
         """The head of the answer is here."""
         self.status, self.answered, self.head_s = status, fields, time.monotonic() - self._began
-        length = fields.get("content-length", "")
-        self.received = int(length) if length.isdecimal() and self.method != "HEAD" else 0
 
-    def note_end(self, *, code: str = "", error: BaseException | None = None) -> None:
-        """Nothing more comes."""
+    def ended(self, received: int, *, code: str = "", error: str = "") -> Self:
+        """Nothing more comes: so many bytes of a body came."""
         self.seconds = time.monotonic() - self._began
-        self.code = code
-        self.error = "" if error is None else type(error).__name__
+        self.received, self.code, self.error = received, code, error
+        return self
+
+    def ended_by(self, error: BaseException) -> Self:
+        """There is no good answer, or not all of it."""
+        if isinstance(error, S3Fault):
+            return self.ended(len(error.answer.body), code=error.answer.code)
+        received = len(error.partial) if isinstance(error, IncompleteRead) else 0
+        return self.ended(received, error=type(error).__name__)
 
 
 type S3Observer = Callable[[S3Seen], None]
