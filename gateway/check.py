@@ -24,7 +24,8 @@ from urllib.parse import urlsplit
 from gateway.contract import COMMITS_PATH, load_secret
 from gateway.core_health import call_status, probe_of
 from gateway.errors import GatewayError
-from gateway.maintenance import MaintenanceSwitch, page_file
+from gateway.maintenance import MaintenanceSwitch
+from gateway.maintenance_page import page_file
 from gateway.net.server import listener_addresses, setting_of
 from gateway.settings import Settings
 from gateway.settings_source import LoadedSettings

@@ -1,6 +1,7 @@
 """Owns what gateway and core say to each other: names, signed tickets and blob links, signed internal calls.
 
-Both sides hold one secret (``load_secret``). Everything here is pure but for reading that secret.
+Both sides hold one secret (``load_secret``). Everything here is pure but for reading that secret. What both answer
+in the same way (who is a browser, what the pages' files are called) is here, too.
 
 A *ticket* is the core's permission for one upload; the gateway asks for it before the first body byte and sends
 it back with the *commit* after the store has the bytes. A *blob link* lets anyone who holds it read one blob until
@@ -14,6 +15,7 @@ import json
 import os
 import re
 import secrets
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +28,16 @@ TRANSFER_PREFIX: Final = "/v2/transfers/"  # PUT: the bytes of a library push, b
 BLOB_PREFIX: Final = "/v1/blobs/"  # GET, HEAD: the bytes of an image, by blob link
 UPLOAD_STATUS_PREFIX: Final = "/v2/uploads/"  # GET: what became of an upload that was answered 202
 INTERNAL_PREFIX: Final = "/internal/"  # never forwarded from outside
+STATIC_PREFIX: Final = "/static/"  # GET, HEAD: VERSION/NAME, the files that pages need
+
+# The files that pages need, by kind; others beside them are not served.
+STATIC_TYPES: Final = {
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+STATIC_CACHE: Final = "public, max-age=31536000, immutable"
+_HASH_CHARS: Final = 12
 
 TICKETS_PATH: Final = "/internal/tickets"
 COMMITS_PATH: Final = "/internal/commits"
@@ -292,3 +304,44 @@ def parse_moment(value: object) -> float:
     except (OverflowError, OSError) as exc:
         raise ValueError(f"'{value}' is no time") from exc
     return at
+
+
+def static_version(files: Mapping[str, bytes]) -> str:
+    """The version in the URLs of the pages' files, by name: it changes with any byte of any of them."""
+    whole = hashlib.sha256()
+    for name, content in sorted(files.items()):
+        whole.update(f"{name}\0{len(content)}\0".encode() + content)
+    return whole.hexdigest()[:_HASH_CHARS]
+
+
+def static_etag(content: bytes) -> str:
+    """The entity tag of one of them."""
+    return f'"{hashlib.sha256(content).hexdigest()[:_HASH_CHARS]}"'
+
+
+# Bounded, so that no long row of digits is tried in every way it can be split.
+_QUALITY: Final = re.compile(
+    r"(?:^|;)[ \t]*q[ \t]*=[ \t]*([0-9]{1,3}(?:\.[0-9]{0,6})?|\.[0-9]{1,6})[ \t]*(?:;|$)"
+)
+
+
+def prefers_html(accept: Iterable[str]) -> bool:
+    """Whether who sent these elements of ``Accept`` is a browser: HTML is named, and wanted no less than JSON.
+
+    ``*/*`` alone names nothing: curl and programs send it. Library clients send no Accept at all.
+    """
+    qualities: dict[str, float] = {}
+    for element in accept:
+        kind, _, parameters = element.lower().partition(";")
+        quality = _QUALITY.search(parameters)
+        # A quality that cannot be read is as good as none: the kind was named all the same.
+        given = 1.0 if quality is None else min(1.0, float(quality[1]))
+        kind = kind.strip(" \t")
+        qualities[kind] = max(given, qualities.get(kind, 0.0))
+    html = _quality_of(qualities, "text/html", "text/*")
+    return html > 0 and html >= _quality_of(qualities, "application/json", "application/*", "*/*")
+
+
+def _quality_of(qualities: Mapping[str, float], *kinds: str) -> float:
+    """The quality of the first kind that is named: the most specific one counts (RFC 9110 section 12.5.1)."""
+    return next((qualities[kind] for kind in kinds if kind in qualities), 0.0)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 from gateway.blob import BlobDownload
@@ -43,10 +43,13 @@ from gateway.resumable.cors import Cors
 from gateway.resumable.handler import ResumableUpload
 from gateway.settings import Settings
 from gateway.settings_routes import Route, find_route
+from gateway.static_files import StaticFiles
 from gateway.store.asking import asking
 from gateway.upload.handler import WebUpload
 from gateway.upload.status import UploadStatus
 from gateway.upload.transfer import Transfer
+
+_SERVICE_DOWN: Final = "The service behind this address does not answer at the moment. Try again in a moment."
 
 
 class Forwarder(Protocol):
@@ -101,13 +104,14 @@ class FrontDoor:
         self._public = urlsplit(settings.public_url)
         self._www_hosts = {f"www.{name}": name for name in self._own_names()}
         self._gate = CertificateGate(settings.tls)
+        self._static = StaticFiles()
         self._hsts = (
             (("strict-transport-security", f"max-age={settings.tls.hsts_s}"),) if settings.tls.hsts_s else ()
         )
 
     def _own_names(self) -> set[str]:
         return {
-            name.lower()
+            name.lower().removesuffix(".")
             for name in (self._public.hostname or "", *self._settings.server.server_names)
             if name
         }
@@ -126,7 +130,8 @@ class FrontDoor:
             return
         state = self._switch.current()
         if state is not None and self._refuses(state, exchange):
-            await self._turn_away(exchange, state)
+            if not await self._tells_of_an_upload(exchange):
+                await self._turn_away(exchange, state)
             return
         self._gate.admit(exchange)
         try:
@@ -135,7 +140,7 @@ class FrontDoor:
             if exchange.is_started:
                 raise
             exchange.error = error
-            await exchange.reply(self._without_core(exchange, error, state))
+            await exchange.reply(self._without_upstream(exchange, error, state))
 
     def _refuses(self, state: MaintenanceState, exchange: ClientExchange) -> bool:
         head = exchange.head
@@ -153,8 +158,6 @@ class FrontDoor:
         """Whether it belongs to an upload that waits until the registry opens again."""
         if state.mode != "full" or not self._settings.maintenance.spool:
             return False
-        if head.path.startswith(UPLOAD_STATUS_PREFIX) and head.method in {"GET", "HEAD"}:
-            return True
         is_known = head.fields.has("authorization") or head.fields.has("cookie")
         is_upload = is_resumable(head.path) or (head.path == "/upload" and head.method == "POST")
         return is_known and is_upload
@@ -168,6 +171,24 @@ class FrontDoor:
         if is_resumable(exchange.head.path):
             exchange.extra_fields = (*exchange.extra_fields, *self._cors.fields(exchange.head))
 
+    async def _tells_of_an_upload(self, exchange: ClientExchange) -> bool:
+        """Answer what became of an upload that we promised to tell about, whatever is closed: it needs nobody else.
+
+        False for every other request, and for an upload that nobody knows: 404 is no answer during maintenance.
+        """
+        head = exchange.head
+        if self._own_route(head.path) is not None or head.method not in {"GET", "HEAD"}:
+            return False
+        if not head.path.startswith(UPLOAD_STATUS_PREFIX):
+            return False
+        self._gate.admit(exchange)
+        exchange.route = "uploadstatus"
+        try:
+            await self._handlers.status.handle(exchange, head.path.removeprefix(UPLOAD_STATUS_PREFIX))
+        except NotFound:
+            return False
+        return True
+
     async def _turn_away(self, exchange: ClientExchange, state: MaintenanceState) -> None:
         head = exchange.head
         exchange.route = "maintenance"
@@ -176,23 +197,29 @@ class FrontDoor:
             return
         self._open_to_pages(exchange)
         # What belongs to a page of one's own comes with it, or the page would lose its style.
-        asset = self._answers.asset(head.path) if head.method in {"GET", "HEAD"} else None
+        asset = self._answers.asset(head)
         await exchange.reply(asset or self._answers.answer(state, head, exchange.request_id))
 
-    def _without_core(
+    def _without_upstream(
         self, exchange: ClientExchange, error: CoreDown, state: MaintenanceState | None
     ) -> Reply:
-        head = exchange.head
+        """The answer in the place of the core, or of the backend of a route, that does not answer."""
+        head, request_id = exchange.head, exchange.request_id
+        if self._own_route(head.path) is not None:
+            # Whoever asks for another service knows of no registry; and its /version is not ours to tell.
+            message = _SERVICE_DOWN if error.message == CoreDown.default_message else error.message
+            return self._answers.asset(head) or self._answers.answer(None, head, request_id, message=message)
         if state is not None and self._is_spooled(state, head):
-            return self._answers.answer(state, head, exchange.request_id)
+            return self._answers.answer(state, head, request_id)
         static = static_api_reply(head.path, self._settings) if head.method in {"GET", "HEAD"} else None
-        return static or self._answers.answer(None, head, exchange.request_id, message=error.message)
+        return static or self._answers.answer(None, head, request_id, message=error.message)
 
     def _moved(self, head: RequestHead, scheme: str) -> Reply | None:
         """308 to the name and scheme that count: keeps method, path and query."""
         if head.path.startswith((ACME_PREFIX, OPERATIONS_PREFIX)):
             return None
         host, port = _split_port(head.host)
+        host = host.removesuffix(".")  # the same name, fully qualified: browsers and resolvers keep the dot
         apex = self._www_hosts.get(host)
         if self._redirects and scheme == "http":
             authority = (
@@ -251,9 +278,15 @@ class FrontDoor:
         return next((own for own in self._handlers.routes if own.route is route), None)
 
     async def _forward(self, exchange: ClientExchange) -> None:
-        asset = self._answers.asset(exchange.head.path)
+        asset = self._answers.asset(exchange.head)
         if asset is not None:
             await exchange.reply(asset)
+            return
+        # Not only while the core is away: one way, which is tried all the time, and no hold of a core that restarts.
+        static = self._static.answer(exchange.head)
+        if static is not None:
+            exchange.route = "static"
+            await exchange.reply(static)
             return
         await self._handlers.forward.handle(exchange)
 

@@ -22,6 +22,7 @@ from gateway.errors import CoreDown
 from gateway.http.exchange import Peer
 from gateway.http.head import Field, RequestHead
 from gateway.http.reply import Reply, json_reply
+from gateway.maintenance_page import MaintenancePage
 from gateway.settings import Settings
 
 STATE_FILE: Final = "maintenance.json"
@@ -67,23 +68,35 @@ class MaintenanceSwitch:
         self._flag_path = os.fspath(data_dir / FLAG_FILE)
         self._look_at = 0.0
         self._seen: tuple[object, object] = (None, None)
-        self._state: MaintenanceState | None = None
+        # Two, not one: the flag closes at once, and the plan is still there when the flag is gone.
+        self._told: MaintenanceState | None = None
+        self._flagged: MaintenanceState | None = None
 
     def current(self) -> MaintenanceState | None:
         """The maintenance that is on now, or None."""
-        state = self.planned()
-        return None if state is None or state.at > time.time() else state
+        self._look()
+        if self._told is not None and self._told.at <= time.time():
+            return self._told
+        return self._flagged
 
     def planned(self) -> MaintenanceState | None:
-        """The same, also when its time has not come yet."""
+        """What is on now, or else what will be."""
+        return self.current() or self._told
+
+    def coming(self) -> MaintenanceState | None:
+        """What was planned and has not begun, whether something else is on now or not."""
+        self._look()
+        return None if self._told is None or self._told.at <= time.time() else self._told
+
+    def _look(self) -> None:
         now = time.monotonic()
-        if now >= self._look_at:
-            self._look_at = now + self._look_every_s
-            seen = (_stamp(self._state_path), _stamp(self._flag_path))
-            if seen != self._seen:
-                self._state = self._read()
-                self._seen = seen
-        return self._state
+        if now < self._look_at:
+            return
+        self._look_at = now + self._look_every_s
+        seen = (_stamp(self._state_path), _stamp(self._flag_path))
+        if seen != self._seen:
+            self._told, self._flagged = self._read_told(), self._read_flag()
+            self._seen = seen
 
     def turn_on(self, state: MaintenanceState) -> None:
         """Open a maintenance, or change the open one. Atomic, survives restarts. Raises: OSError."""
@@ -107,13 +120,15 @@ class MaintenanceSwitch:
         Path(self._state_path).unlink(missing_ok=True)
         Path(self._flag_path).unlink(missing_ok=True)
 
-    def _read(self) -> MaintenanceState | None:
+    def _read_told(self) -> MaintenanceState | None:
         try:
             return parse_state(Path(self._state_path).read_bytes())
         except FileNotFoundError:
-            pass
+            return None
         except OSError:
             return MaintenanceState()
+
+    def _read_flag(self) -> MaintenanceState | None:
         try:
             return MaintenanceState(message=Path(self._flag_path).read_text(errors="replace").strip()[:2000])
         except FileNotFoundError:
@@ -238,16 +253,15 @@ class MaintenanceAnswers:
     def __init__(self, settings: Settings) -> None:
         """Raises: OSError when the page cannot be read."""
         self._retry_after_s = settings.maintenance.retry_after_s
-        self._folder = page_folder(settings.maintenance.page)
-        self._page = page_file(settings.maintenance.page).read_text(encoding="utf-8")
+        self._page = MaintenancePage(settings.maintenance.page)
         contact = settings.registry.contact
         self._fixed = {
-            "{{name}}": html.escape(settings.registry.name),
-            "{{contact}}": html.escape(contact),
-            "{{contact_href}}": html.escape(
+            "name": html.escape(settings.registry.name),
+            "contact": html.escape(contact),
+            "contact_href": html.escape(
                 f"mailto:{contact}" if "@" in contact and ":" not in contact else contact
             ),
-            "{{contact_hidden}}": "" if contact else "hidden",
+            "contact_hidden": "" if contact else "hidden",
         }
 
     def answer(
@@ -273,16 +287,9 @@ class MaintenanceAnswers:
         shown = (("content-type", "text/html; charset=utf-8"), ("content-security-policy", _PAGE_POLICY))
         return Reply(status=503, fields=(*shown, *fields), body=body.encode())
 
-    def asset(self, path: str) -> Reply | None:
+    def asset(self, head: RequestHead) -> Reply | None:
         """A file that belongs to a page of one's own (``/maintenance/NAME``), or None."""
-        name = path.removeprefix("/maintenance/")
-        if self._folder is None or name == path or not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name):
-            return None
-        kind = _ASSET_TYPES.get(Path(name).suffix.lower())
-        file = self._folder / name
-        if kind is None or not file.is_file():
-            return None
-        return Reply(status=200, fields=(("content-type", kind),), body=file.read_bytes())
+        return self._page.asset(head.path) if head.method in {"GET", "HEAD"} else None
 
     def _retry_after(self, state: MaintenanceState | None, now: float) -> int:
         if state is None or state.until is None or state.until <= now:
@@ -294,28 +301,24 @@ class MaintenanceAnswers:
     ) -> str:
         until = state.until if state is not None else None
         shown = "" if until is None else _iso(until)
-        text = self._page
         is_safe = head.method in _SAFE
         changing = {
-            "{{message}}": html.escape(message).replace("\n", "<br>"),
-            "{{until}}": shown,
-            "{{until_text}}": "" if until is None else formatdate(until, usegmt=True),
-            "{{until_hidden}}": "" if shown else "hidden",
-            "{{refresh}}": f'<meta http-equiv="refresh" content="{_REFRESH_S}">' if is_safe else "",
-            "{{next}}": _NEXT_SAFE if is_safe else _NEXT_UNSAFE,
-            "{{title}}": _TITLES[state.mode if state is not None else "full"],
-            "{{request_id}}": html.escape(request_id),
+            "message": html.escape(message).replace("\n", "<br>"),
+            "until": shown,
+            "until_text": "" if until is None else formatdate(until, usegmt=True),
+            "until_hidden": "" if shown else "hidden",
+            "refresh": f'<meta http-equiv="refresh" content="{_REFRESH_S}">' if is_safe else "",
+            "next": _NEXT_SAFE if is_safe else _NEXT_UNSAFE,
+            "title": _TITLES[state.mode if state is not None else "full"],
+            "request_id": html.escape(request_id),
         }
-        for placeholder, value in (*self._fixed.items(), *changing.items()):
-            text = text.replace(placeholder, value)
-        return text
+        return self._page.render({**self._fixed, **changing})
 
 
 # Without JavaScript the page asks again by itself; with it, sooner.
 _REFRESH_S: Final = 20
 _NEXT_SAFE: Final = (
-    "This page looks for the registry by itself and takes you back to where you were."
-    " Running downloads go on."
+    "This page looks again by itself and takes you back to where you were. Running downloads go on."
 )
 # Repeating a form by itself would be wrong, and so would be leaving the page before it was read.
 _NEXT_UNSAFE: Final = "Nothing of what you sent was kept. Go back and send it again later."
@@ -333,16 +336,6 @@ _PAGE_POLICY: Final = (
     "default-src 'none'; style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-inline'; img-src 'self' data:;"
     " font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_ASSET_TYPES: Final = {
-    ".css": "text/css; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".svg": "image/svg+xml",
-    ".png": "image/png",
-    ".jpg": "image/jpeg",
-    ".webp": "image/webp",
-    ".ico": "image/x-icon",
-    ".woff2": "font/woff2",
-}
 
 
 def _sentence(state: MaintenanceState | None) -> str:
@@ -364,19 +357,3 @@ def _line(state: MaintenanceState, now: float) -> str:
 
 def _iso(epoch_s: float) -> str:
     return datetime.fromtimestamp(epoch_s, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def page_folder(page: Path | None) -> Path | None:
-    """The folder of a page of one's own, or None."""
-    return page if page is not None and page.is_dir() else None
-
-
-def page_file(page: Path | None) -> Path:
-    """The page: one's own (a file, or a folder with 503.html or index.html), or the built-in one."""
-    if page is None:
-        packed = Path(__file__).parent / "maintenance_pages" / "index.html"
-        return packed if packed.is_file() else Path(__file__).parent.parent / "maintenance" / "index.html"
-    if page.is_dir():
-        own = page / "503.html"
-        return own if own.is_file() else page / "index.html"
-    return page

@@ -74,8 +74,17 @@ def off(config: Path | None, data_dir: Path | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(config: Path | None, data_dir: Path | None, *, as_json: bool) -> None:
     """Tell whether it is on."""
-    state = _switch(config, data_dir).planned()
-    click.echo(json.dumps(as_value(state)) if as_json else describe(state))
+    switch = _switch(config, data_dir)
+    state, coming = switch.planned(), switch.coming()
+    if coming == state:
+        coming = None
+    if as_json:
+        value = as_value(state) | ({"then": as_value(coming)} if coming is not None else {})
+        click.echo(json.dumps(value))
+        return
+    click.echo(describe(state))
+    if coming is not None:
+        click.echo(describe(coming))
 
 
 def _moment(text: str | None, option: str) -> float | None:

@@ -1,7 +1,9 @@
 """Owns where settings come from: flags > environment > file > defaults, and every complaint about them."""
 
 import difflib
+import json
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -34,12 +36,15 @@ ALIASES: Final = {
     "MINIO_MULTIPART_UPLOAD": "storage.s3.multipart_upload",
     "DISABLE_MINIO_CLEANUP": "storage.cleanup",
 }
+# Of a maintenance page of one's own, the first that is there.
+PAGE_NAMES: Final = ("503.html", "index.html")
 _NEGATED_ALIAS: Final = "DISABLE_MINIO_CLEANUP"
 _SECRETS: Final = frozenset(
     f"storage.s3.{name}"
     for name in ("access_key", "secret_key", "previous_access_key", "previous_secret_key")
 )
-# Lists, written with commas or spaces in the environment.
+# How a JSON list of texts or tables begins. An address of IPv6 begins with a bracket, too.
+_LIST_BEGINS: Final = re.compile(r'\s*\[\s*["{\]]')
 # Variables with our prefix that are not settings.
 _NOT_SETTINGS: Final = frozenset({"GATEWAY_CONFIG"})
 
@@ -76,6 +81,8 @@ def load(
     for name, value in (flags or {}).items():
         if value is not None:
             values[name], origins[name] = value, "command line"
+    if path is not None and "maintenance.page" not in values and (page := _page_beside(path)) is not None:
+        values["maintenance.page"], origins["maintenance.page"] = page, f"found beside {path}"
     _read_secret_files(values, origins, problems)
     settings = _validate(values, origins, problems)
     if settings is None or problems:
@@ -120,6 +127,12 @@ def _default_file(env: Mapping[str, str]) -> Path | None:
     return DEFAULT_FILE if DEFAULT_FILE.is_file() else None
 
 
+def _page_beside(file: Path) -> Path | None:
+    """The folder ``maintenance`` next to the file of the settings, if it has a page: then it is meant."""
+    folder = file.parent / "maintenance"
+    return folder if any((folder / name).is_file() for name in PAGE_NAMES) else None
+
+
 def _from_file(path: Path, problems: list[Problem]) -> Iterator[tuple[str, Any]]:
     try:
         table = tomllib.loads(path.read_text())
@@ -149,7 +162,7 @@ def _unknown_in_routes(tables: object) -> list[Problem]:
     return [
         Problem(where=f"routes.{index}.{name}", what=_unknown(name, known))
         for index, table in enumerate(tables if isinstance(tables, list) else [])
-        for name in table
+        for name in (table if isinstance(table, dict) else ())
         if name not in known
     ]
 
@@ -175,18 +188,28 @@ def _from_environment(env: Mapping[str, str], problems: list[Problem]) -> Iterat
         name = variable.removeprefix(ENV_PREFIX).lower().replace("__", ".")
         if name not in known:
             problems.append(Problem(where=variable, what=_unknown(name, known)))
-        else:
-            yield name, _split_list(name, value), variable
+            continue
+        try:
+            given = _from_text(name, value)
+        except ValueError as exc:
+            problems.append(Problem(where=variable, what=f"begins like a JSON list and is none: {exc}"))
+            continue
+        if name == "routes":
+            problems += _unknown_in_routes(given)
+        yield name, given, variable
 
 
 def _negated(text: str) -> str:
     return "false" if text.strip().lower() in {"1", "true", "yes", "on"} else "true"
 
 
-def _split_list(name: str, value: str) -> Any:
-    if _is_list(name):
-        return [item for item in value.replace(",", " ").split() if item]
-    return None if value == "" and name.startswith("server.http") else value
+def _from_text(name: str, value: str) -> Any:
+    """A list is written in JSON, or with commas or spaces between its items. Raises: ValueError (no JSON)."""
+    if not _is_list(name):
+        return None if value == "" and name.startswith("server.http") else value
+    if _LIST_BEGINS.match(value):
+        return json.loads(value)
+    return value.replace(",", " ").split()
 
 
 def _unknown(name: str, known: set[str]) -> str:

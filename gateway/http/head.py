@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.contract import prefers_html
+
 type Field = tuple[str, str]
 
 
@@ -112,4 +114,4 @@ class RequestHead:
     @property
     def wants_html(self) -> bool:
         """Whether a browser asks. Library clients send no Accept at all (library-protocol: section 10)."""
-        return any(item.lower().startswith("text/html") for item in self.fields.items_of("accept"))
+        return prefers_html(self.fields.items_of("accept"))

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from gateway.contract import prefers_html
 from gateway.errors import BadForm, Forbidden, GatewayError, Unauthorized
 from registry_core.policy import Actor
 from registry_core.registry import Registry
@@ -347,8 +348,7 @@ def open_site(registry: Registry) -> Site:
 
 def wants_html(request: Request) -> bool:
     """Whether a browser asks; library clients send no Accept at all."""
-    accepted = request.headers.get("accept", "").lower().split(",")
-    return any(one.strip().startswith("text/html") for one in accepted)
+    return prefers_html(one.strip() for line in request.headers.getlist("accept") for one in line.split(","))
 
 
 async def answer_failure(site: Site, request: Request, error: GatewayError) -> Response:

@@ -46,21 +46,27 @@ class Maintenance:
 
 def current(registry: Registry) -> Maintenance | None:
     """The maintenance that is on now, whoever began it."""
-    known = planned(registry)
-    return known if known is not None and known.is_on(registry.clock()) else None
+    told = _told(registry)
+    return told if told is not None and told.is_on(registry.clock()) else _flagged(registry)
 
 
 def planned(registry: Registry) -> Maintenance | None:
-    """The same, also when its time has not come yet."""
-    folder = registry.settings.data_dir
+    """What is on now, or else what will be: a flag closes at once, whatever is planned."""
+    return current(registry) or _told(registry)
+
+
+def _told(registry: Registry) -> Maintenance | None:
     try:
-        return _parse((folder / STATE_FILE).read_bytes())
+        return _parse((registry.settings.data_dir / STATE_FILE).read_bytes())
     except FileNotFoundError:
-        pass
+        return None
     except OSError:
         return Maintenance()
+
+
+def _flagged(registry: Registry) -> Maintenance | None:
     try:
-        said = (folder / FLAG_FILE).read_text(errors="replace").strip()
+        said = (registry.settings.data_dir / FLAG_FILE).read_text(errors="replace").strip()
     except FileNotFoundError:
         return None
     except OSError:

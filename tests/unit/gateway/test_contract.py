@@ -20,6 +20,7 @@ from gateway.contract import (
     parse_collection,
     parse_name,
     parse_tag,
+    prefers_html,
     seal,
     sign_call,
 )
@@ -134,3 +135,50 @@ def test_all_who_come_first_agree_on_one_private_secret(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     assert [p.name for p in path.parent.iterdir()] == ["key"]
     assert time.time() >= path.stat().st_mtime
+
+
+@pytest.mark.parametrize(
+    ("accept", "is_browser"),
+    [
+        ("text/html", True),
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8", True),
+        ("Text/HTML; Charset=utf-8 ; Q=0.3", True),
+        ("text/html;level=1;q=0.4", True),
+        ("text/html, */*; q=0.01", True),
+        ("text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2", True),
+        ("application/json, text/html", True),
+        ("application/json;q=0.5, text/html;q=0.5", True),
+        ("application/json;q=0.4, text/html;q=0.5", True),
+        ("text/*", True),
+        ("text/html;q=much", True),
+        ("text/html;q=0.5, text/html;level=1;q=0.9, application/json;q=0.8", True),
+        ("", False),
+        ("*/*", False),
+        ("application/json", False),
+        ("application/json, */*;q=0.5", False),
+        ("text/html;q=0", False),
+        ("text/html;q=0.000", False),
+        ("text/html;q=0, application/json", False),
+        ("text/html;q=0, */*", False),
+        ("text/html;q=0, text/*", False),
+        ("application/json, text/html;q=0.5", False),
+        ("application/json;q=0.9,text/html ; q = 0.8", False),
+        ("*/*, text/html;q=0.5", False),
+        ("application/*, text/html;q=0.5", False),
+        ("text/htmlx", False),
+        ("image/svg+xml, image/*", False),
+    ],
+)
+def test_html_is_for_who_names_it_and_wants_it_no_less_than_json(accept: str, *, is_browser: bool) -> None:
+    assert prefers_html(accept.split(",")) is is_browser
+
+
+@given(st.text(alphabet="texhmlapiconjsq=0.15;,/* \t", max_size=80))
+def test_any_accept_is_an_answer(accept: str) -> None:
+    assert prefers_html(accept.split(",")) in {True, False}
+
+
+def test_a_long_quality_costs_no_time() -> None:
+    started = time.process_time()
+    assert prefers_html(["text/html;q=" + "0" * 60_000 + "x", *[";q=" + " " * 10] * 5_000])
+    print(f"{time.process_time() - started:.3f} s")

@@ -17,7 +17,6 @@ from gateway.maintenance import (
     MaintenanceSwitch,
     Mode,
     must_cut,
-    page_file,
     parse_networks,
     parse_state,
     refusal,
@@ -208,6 +207,25 @@ class TestSwitch:
         (tmp_path / "maintenance.json").write_bytes(content)
         assert make_switch(tmp_path).current() == MaintenanceState()
 
+    def test_the_flag_closes_at_once_whatever_is_planned(self, tmp_path: Path) -> None:
+        switch, flag = make_switch(tmp_path), tmp_path / "maintenance.flag"
+        plan = MaintenanceState(mode="read-only", at=time.time() + 3600)
+        switch.turn_on(plan)
+        assert (switch.current(), switch.planned(), switch.coming()) == (None, plan, plan)
+        flag.write_text("Now.")
+        closed = MaintenanceState(message="Now.")
+        assert (switch.current(), switch.planned(), switch.coming()) == (closed, closed, plan)
+        assert make_switch(tmp_path).current() == closed
+        flag.unlink()
+        assert (switch.current(), switch.planned(), switch.coming()) == (None, plan, plan)
+
+    def test_a_command_that_has_begun_wins_over_the_flag(self, tmp_path: Path) -> None:
+        switch = make_switch(tmp_path)
+        (tmp_path / "maintenance.flag").write_text("Flag.")
+        begun = MaintenanceState(mode="read-only", at=time.time() - 1)
+        switch.turn_on(begun)
+        assert (switch.current(), switch.planned(), switch.coming()) == (begun, begun, None)
+
     def test_turning_on_leaves_one_file(self, tmp_path: Path) -> None:
         make_switch(tmp_path).turn_on(MaintenanceState())
         assert [path.name for path in tmp_path.iterdir()] == ["maintenance.json"]
@@ -324,35 +342,6 @@ class TestAnswers:
         settings = made(registry={"contact": "https://help.example.org/?a=1&b=2"})
         page = MaintenanceAnswers(settings).answer(None, head(fields=BROWSER), "r").body.decode()
         assert 'href="https://help.example.org/?a=1&amp;b=2"' in page
-
-    def test_a_page_of_ones_own_replaces_it_with_its_assets(self, tmp_path: Path) -> None:
-        (tmp_path / "503.html").write_text("<p>{{name}}: {{message}}")
-        (tmp_path / "logo.svg").write_text("<svg/>")
-        (tmp_path / "secret.txt").write_text("no")
-        (tmp_path.parent / "outside.svg").write_text("no")
-        answers = MaintenanceAnswers(made(maintenance={"page": tmp_path}))
-        page = answers.answer(MaintenanceState(message="Hi"), head(fields=BROWSER), "r").body.decode()
-        assert page == "<p>Singularity Registry: Hi"
-        logo = answers.asset("/maintenance/logo.svg")
-        assert logo is not None
-        assert logo.body == b"<svg/>"
-        for path in (
-            "/maintenance/secret.txt",
-            "/maintenance/../outside.svg",
-            "/maintenance/",
-            "/maintenance/x.svg",
-        ):
-            assert answers.asset(path) is None
-
-    def test_the_built_in_page_has_no_assets(self) -> None:
-        assert MaintenanceAnswers(Settings()).asset("/maintenance/logo.svg") is None
-
-
-def test_the_built_in_page_asks_nobody_else_for_anything() -> None:
-    text = page_file(None).read_text()
-    assert "http://" not in text.replace("http://www.w3.org/2000/svg", "")
-    assert "https://" not in text
-    assert "@import" not in text
 
 
 def test_the_two_answers_that_clients_need_are_given_without_the_core() -> None:

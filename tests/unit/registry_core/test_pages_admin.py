@@ -152,6 +152,22 @@ def test_the_page_reads_the_maintenance_that_the_command_began(core: Core) -> No
         assert "It is on" in root.get("/admin/maintenance").text
 
 
+def test_a_flag_closes_at_once_and_the_plan_is_there_when_it_is_gone(core: Core) -> None:
+    root = add_person(core, "root", admin=True)
+    flag = core.registry.settings.data_dir / "maintenance.flag"
+    begin = datetime.fromtimestamp(core.registry.now + 7200, UTC)
+    root.submit(
+        "/admin/maintenance", do="on", mode="full", at=begin.strftime("%Y-%m-%dT%H:%M"), message="Plan."
+    )
+    assert "It is planned" in root.get("/admin/maintenance").text
+    flag.write_text("Flag.")
+    shown = root.get("/admin/maintenance").text
+    assert "It is on" in shown
+    assert "Flag." in shown
+    flag.unlink()
+    assert "It is planned" in root.get("/admin/maintenance").text
+
+
 def test_a_planned_maintenance_is_announced_on_every_page_and_begins_by_itself(core: Core) -> None:
     root = add_person(core, "root", admin=True)
     switch = MaintenanceSwitch(core.registry.settings.data_dir)
