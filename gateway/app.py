@@ -34,13 +34,13 @@ from gateway.lifecycle import (
     ended_by_signal,
     loop_factory,
     make_control,
-    open_listeners,
     persistent,
     reloading,
     say_ready,
     start_core,
     wait_workers,
 )
+from gateway.listeners import open_listeners
 from gateway.log import log_access, set_up_logging
 from gateway.maintenance import MaintenanceAnswers, MaintenanceSwitch
 from gateway.metrics import Metrics
@@ -386,6 +386,8 @@ async def _hold(loaded: LoadedSettings, command: CommandLine, sockets: dict[str,
         say_ready(f"ready: {settings.public_url}, {settings.server.workers} workers")
         await ended
         notify("STOPPING=1", os.environ)
+        for listener in sockets.values():
+            listener.close()  # the workers have theirs; an open one that nobody accepts on would keep clients waiting
         await workers.stop(settings.server.drain_s)
         if core is not None:
             await core.stop()

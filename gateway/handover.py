@@ -20,7 +20,7 @@ from gateway.supervise import (
     describe_exit,
     environment_for_children,
 )
-from gateway.systemd import notify
+from gateway.systemd import ACTIVATED_VARIABLE, is_activated, notify
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,8 @@ async def start_successor(
         READY_VARIABLE: str(theirs),
     }
     environment.pop(WORKER_VARIABLE, None)
+    if is_activated(os.environ):
+        environment[ACTIVATED_VARIABLE] = "1"
     # It becomes systemd's main process. (WATCHDOG_PID is ours and stays here.)
     environment |= {
         name: os.environ[name] for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC") if name in os.environ

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 _FIRST_SOCKET: Final = 3
+ACTIVATED_VARIABLE: Final = "SREGISTRY_ACTIVATED"  # in successors, which are not the process LISTEN_PID means
 _PATIENCE_S: Final = 1.0  # a supervisor that does not read its words must not hold the event loop
 
 
@@ -42,12 +43,19 @@ async def keep_watchdog(environ: Mapping[str, str]) -> None:
         await asyncio.sleep(every)
 
 
+def is_activated(environ: Mapping[str, str]) -> bool:
+    """Whether the listening sockets are systemd's, opened for this process or for one that it takes over from."""
+    return ACTIVATED_VARIABLE in environ or (
+        environ.get("LISTEN_PID") == str(os.getpid()) and environ.get("LISTEN_FDS", "").isdecimal()
+    )
+
+
 def activated_sockets(environ: Mapping[str, str]) -> dict[str, socket.socket]:
     """Listening sockets of .socket units, by their ``FileDescriptorName``: ``http``, ``https``.
 
     A unit may have several of a name: the second is ``https-2``.
     """
-    if environ.get("LISTEN_PID") != str(os.getpid()) or not environ.get("LISTEN_FDS", "").isdecimal():
+    if ACTIVATED_VARIABLE in environ or not is_activated(environ):
         return {}
     count = int(environ["LISTEN_FDS"])
     names = environ.get("LISTEN_FDNAMES", "").split(":")

@@ -28,10 +28,13 @@ LINGER_S: Final = 1.0  # kept connections are told to close with an answer, if t
 CHECK_EVERY_S: Final = 0.5  # how exact deadlines are; they are tens of seconds
 
 
-def open_listener(address: str, *, setting: str, also_ipv4: bool = True) -> socket.socket:
+def open_listener(
+    address: str, *, setting: str, also_ipv4: bool = True, beside_others: bool = False
+) -> socket.socket:
     """A listening TCP socket on ``ADDR:PORT`` (``[ADDR]:PORT`` for IPv6).
 
     ``also_ipv4``: ``[::]`` stands for every IPv4 address, too, as long as nobody else listens there.
+    ``beside_others``: sockets that say SO_REUSEPORT may have the port already.
 
     Raises: SettingsError that says what to do.
     """
@@ -42,6 +45,7 @@ def open_listener(address: str, *, setting: str, also_ipv4: bool = True) -> sock
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if not also_ipv4 and family == socket.AF_INET6:
         listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, beside_others)
     try:
         listener.bind((host, int(port)))
         listener.listen(BACKLOG)
@@ -53,6 +57,7 @@ def open_listener(address: str, *, setting: str, also_ipv4: bool = True) -> sock
             99: "this machine has no such address",
         }.get(getattr(exc, "errno", 0) or 0, str(exc))
         raise SettingsError((Problem(where=setting, what=f"cannot listen on {address}: {remedy}"),)) from exc
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
     listener.setblocking(False)
     return listener
 
@@ -76,14 +81,28 @@ def setting_of(listener: str) -> str:
     return f"server.more_{kind}" if is_further else f"server.{kind}"
 
 
-def listen_on(addresses: Mapping[str, str]) -> dict[str, socket.socket]:
-    """A listening socket for each, by its name. Raises: SettingsError, and then none is left open."""
+def leaves_ipv4(address: str, addresses: Iterable[str]) -> bool:
+    """Whether another of the addresses has the port of this one for IPv4."""
+    port = address.rpartition(":")[2]
+    return any(other.endswith(f":{port}") and not other.startswith("[") for other in addresses)
+
+
+def listen_on(
+    addresses: Mapping[str, str], *, names: Iterable[str] | None = None, beside_others: bool = False
+) -> dict[str, socket.socket]:
+    """A listening socket for each, or only for those ``names``. Raises: SettingsError, and then none is left open.
+
+    ``beside_others``: as for ``open_listener``.
+    """
     sockets: dict[str, socket.socket] = {}
     try:
-        for name, address in addresses.items():
-            port = address.rpartition(":")[2]
-            has_ipv4 = any(a.endswith(f":{port}") and not a.startswith("[") for a in addresses.values())
-            sockets[name] = open_listener(address, setting=setting_of(name), also_ipv4=not has_ipv4)
+        for name in addresses if names is None else names:
+            sockets[name] = open_listener(
+                addresses[name],
+                setting=setting_of(name),
+                also_ipv4=not leaves_ipv4(addresses[name], addresses.values()),
+                beside_others=beside_others,
+            )
     except SettingsError:
         for opened in sockets.values():
             opened.close()

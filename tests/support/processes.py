@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -61,6 +62,15 @@ def cpu_seconds(pid: int) -> float:
     """User and system time of one process so far."""
     words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def until(is_so: Callable[[], bool], *, timeout_s: float = 30.0) -> None:
+    """Wait until it is so. Raises: TimeoutError."""
+    deadline = time.monotonic() + timeout_s
+    while not is_so():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not so after {timeout_s:g} s")
+        time.sleep(0.02)
 
 
 def wait_gone(pids: list[int], *, timeout_s: float) -> list[int]:
