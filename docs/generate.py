@@ -34,6 +34,7 @@ def _settings() -> str:
         "Command-line flags win over the environment, the environment over the file, the file over the defaults.",
         f"In the environment a setting is called `{ENV_PREFIX}SECTION__NAME`. `gateway settings` shows what is in",
         "force and where each value came from; `gateway check` tries it out.",
+        'A list in the environment has commas between its items, or is JSON: `["10.0.0.0/8", "fd00::/8"]`.',
     ]
     section = ""
     for name in setting_names():

@@ -201,6 +201,14 @@ class Route(BaseModel):
             raise ValueError(f"'{value}' must be a path, or http://HOST:PORT/path")
         return value
 
+    @field_validator("store")
+    @classmethod
+    def _is_folder(cls, value: Path | None) -> Path | None:
+        # The path of a URL has lost one of its slashes. It would be a folder named "s3:" wherever we were started.
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(value or "")):
+            raise ValueError(f"'{value}' is a URL and no folder; for S3 set store_s3 to BUCKET or BUCKET/PREFIX")
+        return value
+
     @field_validator("store_s3")
     @classmethod
     def _is_bucket(cls, value: str) -> str:
