@@ -18,7 +18,7 @@ from gateway.contract import load_secret
 from gateway.control import Control
 from gateway.core_api import CoreApi
 from gateway.core_health import CoreHealth, probe_of
-from gateway.encryption import open_keeper, open_tls
+from gateway.encryption import certificate_jobs, open_keeper, open_tls
 from gateway.errors import GatewayError
 from gateway.forward.backend import RouteBackend
 from gateway.forward.circuits import Circuits, core_upstream
@@ -199,6 +199,7 @@ class Gateway:
         """Accept on the given listeners (``http``, ``https``)."""
         settings, handlers = self.settings, self.handlers()
         answers = MaintenanceAnswers(settings)
+        balancers = Networks(nets) if (nets := settings.server.proxy_protocol) else None
         for name, listener in sockets.items():
             is_tls = name.startswith("https")
             front = FrontDoor(
@@ -207,6 +208,7 @@ class Gateway:
                 self.switch,
                 answers,
                 redirects=not is_tls and "https" in sockets and settings.tls.redirect,
+                certificate=self.tls if is_tls else None,
             )
             context = ConnectionContext(
                 handler=front.handle,
@@ -223,9 +225,7 @@ class Gateway:
                 context,
                 tls=self.tls.context if is_tls and self.tls is not None else None,
                 handshake_s=settings.tls.handshake_s,
-                balancers=Networks(settings.server.proxy_protocol)
-                if settings.server.proxy_protocol
-                else None,
+                balancers=balancers,
             )
             await server.start()
             self.contexts.append(context)
@@ -254,10 +254,7 @@ class Gateway:
             "watchdog": lambda: keep_watchdog(os.environ),
             "trace": self.trace.run,
         }
-        if self.tls is not None:
-            jobs["certificate"] = self.tls.watch
-        if self.keeper is not None:
-            jobs["acme"] = self.keeper.run
+        jobs |= certificate_jobs(self.settings, self.tls, self.keeper)
         return [group.create_task(persistent(name, job)) for name, job in jobs.items()]
 
     def _gauges(self) -> Gauges:

@@ -1,12 +1,12 @@
 """Owns the order of decisions for one request: redirect, maintenance, route, handler. And the core's absence."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 from gateway.blob import BlobDownload
-from gateway.certificate_gate import CertificateGate
+from gateway.certificate_gate import NOT_YET, CertificateGate, Shown
 from gateway.contract import UPLOAD_STATUS_PREFIX
 from gateway.errors import CoreDown, NotFound
 from gateway.forward.circuits import Upstream
@@ -93,7 +93,9 @@ class FrontDoor:
         answers: MaintenanceAnswers,
         *,
         redirects: bool,
+        certificate: Shown | None = None,
     ) -> None:
+        """``certificate``: what the listener shows; None = it is a plain one."""
         self._settings = settings
         self._handlers = handlers
         self._switch = switch
@@ -103,11 +105,9 @@ class FrontDoor:
         self._admin_allow = parse_networks(settings.server.admin_allow)
         self._public = urlsplit(settings.public_url)
         self._www_hosts = {f"www.{name}": name for name in self._own_names()}
-        self._gate = CertificateGate(settings.tls)
+        self._gate = CertificateGate(settings.tls, certificate)
         self._static = StaticFiles()
-        self._hsts = (
-            (("strict-transport-security", f"max-age={settings.tls.hsts_s}"),) if settings.tls.hsts_s else ()
-        )
+        self._hsts = (("strict-transport-security", settings.tls.hsts),) if settings.tls.hsts else ()
 
     def _own_names(self) -> set[str]:
         return {
@@ -120,6 +120,9 @@ class FrontDoor:
         """Answer. Raises: what has a status of its own; the connection turns that into the answer."""
         head = exchange.head
         asking.set(exchange.request_id)  # a task answers one request at a time
+        if self._gate.is_waiting and self._awaits_certificate(exchange):
+            await self._turn_away(exchange, None, NOT_YET)
+            return
         if exchange.peer.scheme == "https":
             exchange.extra_fields = self._hsts
         moved = self._moved(head, exchange.peer.scheme)
@@ -141,6 +144,13 @@ class FrontDoor:
                 raise
             exchange.error = error
             await exchange.reply(self._without_upstream(exchange, error, state))
+
+    def _awaits_certificate(self, exchange: ClientExchange) -> bool:
+        """Whether it is for a page that stays closed; not even a redirect is believed from who may be anybody."""
+        head, peer = exchange.head, exchange.peer
+        return refusal(
+            MaintenanceState(), method=head.method, path=head.path, peer=peer, admin_allow=self._admin_allow
+        )
 
     def _refuses(self, state: MaintenanceState, exchange: ClientExchange) -> bool:
         head = exchange.head
@@ -189,7 +199,9 @@ class FrontDoor:
             return False
         return True
 
-    async def _turn_away(self, exchange: ClientExchange, state: MaintenanceState) -> None:
+    async def _turn_away(
+        self, exchange: ClientExchange, state: MaintenanceState | None, message: str = ""
+    ) -> None:
         head = exchange.head
         exchange.route = "maintenance"
         if must_cut(head):
@@ -198,7 +210,9 @@ class FrontDoor:
         self._open_to_pages(exchange)
         # What belongs to a page of one's own comes with it, or the page would lose its style.
         asset = self._answers.asset(head)
-        await exchange.reply(asset or self._answers.answer(state, head, exchange.request_id))
+        answer = asset or self._answers.answer(state, head, exchange.request_id, message=message)
+        # A connection keeps the certificate that it began with: the next request shall see the new one.
+        await exchange.reply(replace(answer, closes=answer.closes or self._gate.is_waiting))
 
     def _without_upstream(
         self, exchange: ClientExchange, error: CoreDown, state: MaintenanceState | None

@@ -5,11 +5,13 @@ Reading them from flags, environment and file is ``settings_source.py``.
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from gateway.settings_routes import Route
+from gateway.settings_section import Seconds, Section, Size
+from gateway.settings_tls import Tls
 
 MIB: Final = 1 << 20
 
@@ -23,25 +25,8 @@ def _none_if_empty(text: object) -> object:
     return None if text == "" else text
 
 
-type Size = Annotated[int, Field(ge=0)]
-type Seconds = Annotated[float, Field(gt=0)]
 type Network = Annotated[str, AfterValidator(_check_network)]
 type Address = Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^:\s\[\]]+):\d{1,5}$")]
-
-
-class Section(BaseModel):
-    """A table of the settings file: unknown names are errors, values never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _empty_is_none(cls, values: Any) -> Any:
-        """TOML has no null: an empty text stands for it where the default is none."""
-        if not isinstance(values, dict):
-            return values
-        optional = {name for name, field in cls.model_fields.items() if field.default is None}
-        return {name: None if value == "" and name in optional else value for name, value in values.items()}
 
 
 class Server(Section):
@@ -84,59 +69,6 @@ class Server(Section):
     )
     data_dir: Path = Field(Path("data"), description="Folder of everything the gateway and the core keep.")
     drain_s: Seconds = Field(600.0, description="Seconds that running requests get to finish after SIGTERM.")
-
-
-class Tls(Section):
-    """How the TLS listener gets its certificate."""
-
-    mode: Literal["dev", "files", "acme", "off"] = Field(
-        "dev", description="dev = own local CA; files = certificate and key files; acme = automatic; off."
-    )
-    certificate: Path | None = Field(None, description="mode files: PEM, leaf first, then the chain.")
-    key: Path | None = Field(None, description="mode files: PEM private key.")
-    profile: Literal["intermediate", "modern"] = Field(
-        "intermediate", description="intermediate = TLS 1.2 and 1.3; modern = TLS 1.3 only."
-    )
-    handshake_s: Seconds = Field(20.0, description="Seconds a TLS handshake may take.")
-    strict_sni: bool = Field(
-        False, description="Refuse handshakes for names that the certificate does not cover."
-    )
-    client_ca: Path | None = Field(
-        None,
-        description="PEM of the CAs whose client certificates are asked for; who proves one may read /-/, too.",
-    )
-    client_certificate_paths: tuple[Annotated[str, Field(pattern=r"^/[!-~]*$")], ...] = Field(
-        ("/admin",),
-        description="With client_ca: paths that nobody reaches without such a certificate (403; /-/: 404).",
-    )
-    acme_directory: str = Field(
-        "letsencrypt",
-        pattern=r"^(letsencrypt|letsencrypt-staging|https?://.+)$",
-        description="mode acme: letsencrypt, letsencrypt-staging, or the directory URL of another authority.",
-    )
-    acme_email: str = Field("", description="mode acme: address that the authority writes to; may be empty.")
-    acme_names: tuple[str, ...] = Field(
-        (), description="mode acme: names of the certificate; empty = public host and server_names."
-    )
-    acme_ca_file: Path | None = Field(
-        None,
-        description="mode acme: PEM of the CA to trust when talking to the authority; null = the system's.",
-    )
-    acme_challenge: Literal["http-01", "tls-alpn-01"] = Field(
-        "http-01", description="mode acme: http-01 answers on port 80, tls-alpn-01 on port 443."
-    )
-    acme_eab_kid: str = Field("", description="mode acme: key id of the External Account Binding.")
-    acme_eab_key_file: Path | None = Field(
-        None, description="mode acme: file with the External Account Binding's HMAC key (base64url)."
-    )
-    acme_key_type: Literal["ecdsa", "rsa"] = Field(
-        "ecdsa", description="mode acme: ecdsa (P-256), or rsa (2048) for very old clients."
-    )
-    deploy_hook: str = Field(
-        "", description="mode acme: command run after each new certificate, without a shell."
-    )
-    redirect: bool = Field(True, description="The plain listener redirects (308) to https.")
-    hsts_s: int = Field(0, ge=0, description="max-age of Strict-Transport-Security in seconds; 0 = not sent.")
 
 
 class Limits(Section):

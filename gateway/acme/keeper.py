@@ -5,6 +5,8 @@ import json
 import logging
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -13,6 +15,7 @@ from gateway.acme.live import due_step, usable_pair
 from gateway.acme.plan import AcmePlan, plan_of
 from gateway.acme.schedule import Step
 from gateway.acme.state import AcmeState
+from gateway.net.files import locked
 from gateway.net.tls import CertificateSource
 from gateway.settings import Settings
 
@@ -49,6 +52,7 @@ class Keeper:
             turn = await take_turn_apart(self._plan)
         except TurnBroken as exc:
             self._source.last_error = exc.sentence
+            await asyncio.to_thread(self._remember, exc.sentence)
             _LOG.error("the certificate could not be looked after: %s", exc.sentence)
             return "failed"
         outcome, sentence = str(turn["outcome"]), str(turn["sentence"])
@@ -62,6 +66,14 @@ class Keeper:
             case _:
                 _LOG.info("%s", sentence)
         return outcome
+
+    def _remember(self, sentence: str) -> None:
+        """The turn cannot any more; without this nobody but the log would know."""
+        folder = self._plan.folder
+        with suppress(OSError), locked(folder, wait=False) as got:
+            if got:
+                state = AcmeState.load(folder)
+                replace(state, last_error=sentence, last_error_at=self._now()).save(folder)
 
     def _is_due(self) -> bool:
         now = self._now()

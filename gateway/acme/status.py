@@ -1,16 +1,17 @@
-"""Owns what is told about the certificate in use: for ``gateway cert status``, for pages and for metrics."""
+"""Owns what is told about the certificate: its files for ``gateway cert status``, the one in use for the pages."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
 from gateway.acme.live import renewal_time, usable_pair
 from gateway.acme.plan import plan_of
 from gateway.acme.state import AcmeState
+from gateway.contract_certificate import CertificateReport
 from gateway.errors import SettingsError
-from gateway.net.certificate import CertificateFacts, CertificateRefused, inspect_certificate
+from gateway.net.certificate import CertificateFacts, CertificateRefused, inspect_certificate, issuer_of
 from gateway.net.dev_ca import RENEW_BEFORE
-from gateway.net.tls import WARN_DAYS, origin_of
+from gateway.net.tls import WARN_DAYS, CertificateSource, origin_of
 from gateway.settings import Settings
 
 _INCOMPLETE: Final = (
@@ -109,6 +110,39 @@ def _acme_status(
         last_error=state.last_error,
         last_error_at=state.last_error_at,
     )
+
+
+def report_of(
+    settings: Settings, source: CertificateSource, *, now: datetime | None = None
+) -> CertificateReport:
+    """What the pages are told: of the certificate in use, which is not that of the files while those are refused."""
+    moment = now or datetime.now(UTC)
+    leaf, mode = source.pair.leaf, settings.tls.mode
+    said = CertificateReport(
+        mode=mode,
+        names=source.pair.names,
+        issuer=issuer_of(leaf),
+        not_after=leaf.not_valid_after_utc.timestamp(),
+        stands_in=source.stands_in,
+        last_error=source.last_error,
+    )
+    if mode == "dev":
+        return replace(said, next_renewal=_epoch(leaf.not_valid_after_utc - RENEW_BEFORE))
+    if mode != "acme":
+        return said
+    plan = plan_of(settings)
+    state = AcmeState.load(plan.folder)
+    return replace(
+        said,
+        next_renewal=_epoch(renewal_time(state, usable_pair(plan, moment))),
+        next_try=_epoch(state.retry_at if state.retry_at and state.retry_at > moment else None),
+        last_error=state.last_error or source.last_error,
+        last_error_at=_epoch(state.last_error_at) if state.last_error else 0.0,
+    )
+
+
+def _epoch(moment: datetime | None) -> float:
+    return 0.0 if moment is None else moment.timestamp()
 
 
 def _fact_lines(facts: CertificateFacts) -> list[tuple[str, str]]:

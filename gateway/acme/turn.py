@@ -71,7 +71,8 @@ def _order(plan: AcmePlan, state: AcmeState, clock: Callable[[], datetime]) -> T
         )
     install(plan, pair, state, clock())
     trouble = run_hook(
-        plan.deploy_hook, {"CERTIFICATE_FILE": str(plan.live.absolute()), "CERTIFICATE_NAMES": " ".join(pair.names)}
+        plan.deploy_hook,
+        {"CERTIFICATE_FILE": str(plan.live.absolute()), "CERTIFICATE_NAMES": " ".join(pair.names)},
     )
     sentence = f"New certificate for {', '.join(pair.names)} until {pair.leaf.not_valid_after_utc:%Y-%m-%d}."
     return Turn(outcome="issued", sentence=f"{sentence} {trouble}".strip(), hook_failed=bool(trouble))

@@ -226,6 +226,11 @@ def names_of(certificate: x509.Certificate) -> tuple[str, ...]:
     return (*alternative.get_values_for_type(x509.DNSName), *(str(a) for a in addresses))
 
 
+def issuer_of(certificate: x509.Certificate) -> str:
+    """Who signed it, in a few words."""
+    return _short_name(certificate.issuer)
+
+
 def chain_pem(chain: Iterable[x509.Certificate]) -> bytes:
     """A chain as PEM, with every newline in its place."""
     return b"".join(c.public_bytes(serialization.Encoding.PEM) for c in chain)
@@ -271,7 +276,7 @@ def describe(
     left: timedelta = leaf.not_valid_after_utc - (now or datetime.now(UTC))
     return CertificateFacts(
         names=names_of(leaf),
-        issuer=_short_name(leaf.issuer),
+        issuer=issuer_of(leaf),
         key_type=_key_type(leaf),
         serial=f"{leaf.serial_number:x}",
         not_before=leaf.not_valid_before_utc,

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from cryptography import x509
 
+from gateway.contract_certificate import CERTIFICATE_WARN_DAYS
 from gateway.errors import Problem, SettingsError
 from gateway.net.certificate import (
     CertificateFacts,
@@ -37,7 +38,7 @@ from gateway.settings import Settings
 POLL_S: Final = 2.0
 # Ticket keys live as long as their context; a day-old key would let its thief read a day of resumed TLS 1.2.
 REFRESH_AFTER: Final = timedelta(hours=12)
-WARN_DAYS: Final = 21
+WARN_DAYS: Final = CERTIFICATE_WARN_DAYS
 
 # Mozilla's "intermediate" without its DHE suites (no dhparam to care for); TLS 1.3 suites are OpenSSL's own.
 INTERMEDIATE_CIPHERS: Final = ":".join(
@@ -120,7 +121,10 @@ class LiveContext(ssl.SSLContext):
 
 
 class CertificateSource:
-    """The pair in use, its context, and the ways they change. Reload from one thread at a time."""
+    """The pair in use, its context, and the ways they change. Reload from one thread at a time.
+
+    ``stands_in``: the pair is a self-signed one, until the first real one can be loaded.
+    """
 
     def __init__(
         self,
@@ -137,13 +141,13 @@ class CertificateSource:
         self._now = now or _utc_now
         self._files = (*origin.files, *policy_files)
         self._stamp = self._seen = _stamp(self._files)
-        self._stands_in = origin.stand_in is not None
+        self.stands_in = origin.stand_in is not None
         self._lock = threading.Lock()  # SIGHUP and the watch may ask for a reload at once
-        self._pair = self._load()
+        self.pair = self._load()
         self._refreshed = self._now()
         self._warned: datetime | None = None
         self.last_error = ""
-        self.context = LiveContext(make_context(self._pair, self._policy))
+        self.context = LiveContext(make_context(self.pair, self._policy))
 
     @property
     def facts(self) -> CertificateFacts:
@@ -151,12 +155,12 @@ class CertificateSource:
         roots: tuple[x509.Certificate, ...] = ()
         if self._origin.roots is not None:
             roots = parse_certificates(read_file(self._origin.roots, "certificate"), str(self._origin.roots))
-        return describe(self._pair.chain, key_matches=True, roots=roots, now=self._now())
+        return describe(self.pair.chain, key_matches=True, roots=roots, now=self._now())
 
     @property
     def expires_at(self) -> float:
         """When the certificate in use expires, in seconds since the epoch (for the metric)."""
-        return self._pair.leaf.not_valid_after_utc.timestamp()
+        return self.pair.leaf.not_valid_after_utc.timestamp()
 
     def reload(self) -> str:
         """Take up the pair that is there now; new handshakes use it. Returns "", or why the old one stays."""
@@ -173,16 +177,16 @@ class CertificateSource:
         except CertificateRefused as exc:
             self.last_error = exc.sentence
             # The old pair stays, but its ticket keys have had their time.
-            self.context.current = make_context(self._pair, self._policy)
+            self.context.current = make_context(self.pair, self._policy)
             _LOG.error("new certificate refused, the old one stays in use: %s", exc.sentence)
             return exc.sentence
-        if pair.leaf != self._pair.leaf:
+        if pair.leaf != self.pair.leaf:
             _LOG.info(
                 "certificate in use: %s, until %s",
                 ", ".join(pair.names),
                 pair.leaf.not_valid_after_utc.isoformat(),
             )
-        self._pair, self._policy, self.last_error = pair, policy, ""
+        self.pair, self._policy, self.last_error = pair, policy, ""
         self.context.current = context
         return ""
 
@@ -190,11 +194,11 @@ class CertificateSource:
         try:
             pair = self._origin.load(self._now())
         except CertificateRefused as exc:
-            if self._origin.stand_in is None or not self._stands_in:
+            if self._origin.stand_in is None or not self.stands_in:
                 raise
             _LOG.warning("a self-signed certificate stands in: %s", exc.sentence)
             return self._origin.stand_in(self._now())
-        self._stands_in = False
+        self.stands_in = False
         return pair
 
     def answer_challenges(self, challenges: OpenChallenges) -> None:
@@ -222,15 +226,15 @@ class CertificateSource:
 
     def _warn_of_expiry(self) -> None:
         now = self._now()
-        left = self._pair.leaf.not_valid_after_utc - now
+        left = self.pair.leaf.not_valid_after_utc - now
         if left > timedelta(days=WARN_DAYS) or (self._warned and now - self._warned < timedelta(days=1)):
             return
         self._warned = now
         _LOG.warning(
             "the certificate for %s expires in %.1f days, on %s%s",
-            ", ".join(self._pair.names),
+            ", ".join(self.pair.names),
             left / timedelta(days=1),
-            self._pair.leaf.not_valid_after_utc.isoformat(),
+            self.pair.leaf.not_valid_after_utc.isoformat(),
             f"; last error: {self.last_error}" if self.last_error else "",
         )
 

@@ -1,4 +1,4 @@
-"""Owns the administrator's pages: usage and uploads in progress, accounts, the maintenance switch, the audit log."""
+"""Owns the administrator's pages: usage, running uploads, certificate, accounts, maintenance switch, audit log."""
 
 import secrets
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from gateway.errors import BadForm, ClientError, Forbidden, Unauthorized
 from registry_core import policy
 from registry_core.policy import Actor
 from registry_core.routes.pages_frame import Page, Redirect, Site, Visit
-from registry_core.service import accounts, administration, maintenance
+from registry_core.service import accounts, administration, certificate, maintenance
 from registry_core.service.places import parse_id
 
 _HOURS: Final = ("", "0.5", "1", "2", "4", "8", "24")
@@ -34,6 +34,7 @@ def show_overview(site: Site, visit: Visit) -> Page:
     _administrator(visit)
     values = {
         "overview": administration.overview(site.registry),
+        "certificate": certificate.view(site.registry),
     }
     return Page(template="admin.html", values=values)
 

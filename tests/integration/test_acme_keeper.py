@@ -14,8 +14,9 @@ import pytest
 
 from gateway.acme.keeper import Keeper, TurnBroken, open_keeper, take_turn_apart
 from gateway.acme.live import install
-from gateway.acme.plan import AcmePlan
+from gateway.acme.plan import AcmePlan, plan_of
 from gateway.acme.state import AcmeState
+from gateway.acme.status import certificate_status
 from gateway.acme.turn import take_turn
 from gateway.net.certificate import make_pair
 from gateway.net.files import locked
@@ -115,6 +116,22 @@ def test_a_turn_that_dies_is_a_sentence(tmp_path: Path) -> None:
     lost = AcmePlan(data_dir=tmp_path / "file", names=("a.example",), directory="http://127.0.0.1:9/dir")
     with pytest.raises(TurnBroken, match="NotADirectoryError"):
         asyncio.run(take_turn_apart(lost))
+
+
+def test_a_turn_that_dies_is_remembered_for_who_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def die(_: AcmePlan) -> dict[str, object]:
+        raise TurnBroken("it ran out of memory")
+
+    monkeypatch.setattr("gateway.acme.keeper.take_turn_apart", die)
+    server = {"data_dir": tmp_path, "public_url": "https://a.example"}
+    settings = Settings.model_validate({"server": server, "tls": {"mode": "acme"}})
+    wanted = plan_of(settings)
+    wanted.folder.mkdir()
+    source = open_source(settings)
+    assert source is not None
+    assert asyncio.run(Keeper(wanted, source).step()) == "failed"
+    assert AcmeState.load(wanted.folder).last_error == "it ran out of memory"
+    assert certificate_status(settings).last_error == "it ran out of memory"
 
 
 def test_a_cancelled_turn_leaves_no_process_and_counts_as_a_failure(tmp_path: Path) -> None:

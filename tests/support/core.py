@@ -156,11 +156,14 @@ class Core:
         return open_link(self.registry.secret, token, now=self.clock())
 
 
-def open_core(folder: Path, *, database_url: str = "", **registry_settings: Any) -> Core:
+def open_core(
+    folder: Path, *, database_url: str = "", tls_mode: str = "dev", **registry_settings: Any
+) -> Core:
     """A new registry in ``folder``."""
     settings = Settings.model_validate(
         {
             "server": {"data_dir": folder, "public_url": "https://registry.example"},
+            "tls": {"mode": tls_mode},
             "registry": {"database_url": database_url, **registry_settings},
         }
     )

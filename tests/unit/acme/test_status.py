@@ -6,10 +6,12 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
+from gateway.acme.live import install
 from gateway.acme.plan import plan_of
 from gateway.acme.state import AcmeState
-from gateway.acme.status import certificate_status
+from gateway.acme.status import certificate_status, report_of
 from gateway.cli import main
+from gateway.net.certificate import make_pair
 from gateway.net.tls import open_source
 from gateway.settings import Settings
 from tests.support.certificates import rsa_chain
@@ -96,3 +98,51 @@ def test_commands_that_make_no_sense_say_so(tmp_path: Path) -> None:
     code, text = cert("export", str(tmp_path / "out"))
     assert code == 1
     assert "cannot be read" in text
+
+
+def test_the_pages_are_told_of_the_certificate_in_use(tmp_path: Path) -> None:
+    chosen = settings(tmp_path)
+    source = open_source(chosen)
+    assert source is not None
+    told = report_of(chosen, source)
+    assert (told.mode, told.stands_in, told.last_error) == ("dev", False, "")
+    assert "a.example" in told.names
+    assert told.not_after == source.expires_at
+    assert told.next_renewal == told.not_after - timedelta(days=30).total_seconds()
+
+
+def test_the_pages_are_told_why_new_files_are_not_in_use(tmp_path: Path) -> None:
+    chain, other = rsa_chain(["a.example"]), rsa_chain(["b.example"])
+    (tmp_path / "c").write_bytes(chain.chain)
+    (tmp_path / "k").write_bytes(chain.key)
+    chosen = settings(tmp_path, mode="files", certificate=tmp_path / "c", key=tmp_path / "k")
+    source = open_source(chosen)
+    assert source is not None
+    (tmp_path / "c").write_bytes(other.chain)
+    source.reload()
+    told = report_of(chosen, source)
+    assert told.names == ("a.example",)
+    assert "is not the key of" in told.last_error
+    assert told.next_renewal == 0
+
+
+def test_the_pages_are_told_that_a_self_signed_one_stands_in_and_when_it_is_tried_again(
+    tmp_path: Path,
+) -> None:
+    chosen = settings(tmp_path, mode="acme")
+    source, plan = open_source(chosen), plan_of(chosen)
+    assert source is not None
+    plan.folder.mkdir()
+    retry = NOW + timedelta(minutes=5)
+    AcmeState(plan_id=plan.id, retry_at=retry, last_error="Refused.", last_error_at=NOW).save(plan.folder)
+    told = report_of(chosen, source)
+    assert told.stands_in
+    assert (told.last_error, told.last_error_at) == ("Refused.", NOW.timestamp())
+    assert (told.next_try, told.next_renewal) == (retry.timestamp(), 0)
+    chain = rsa_chain(["a.example"])
+    state = install(plan, make_pair(chain.chain, chain.key), AcmeState.load(plan.folder), NOW)
+    source.reload()
+    told = report_of(chosen, source)
+    assert not told.stands_in
+    assert state.renew_at is not None
+    assert (told.last_error, told.next_renewal) == ("", state.renew_at.timestamp())

@@ -10,7 +10,7 @@ from gateway.certificate_gate import CertificateGate
 from gateway.errors import CertificateNeeded, NotFound
 from gateway.http.exchange import ClientExchange
 from gateway.http.head import RequestHead
-from gateway.settings import Tls
+from gateway.settings_tls import Tls
 from tests.support.fake_exchange import LOCAL_PEER, make_head
 
 
