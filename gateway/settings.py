@@ -5,11 +5,12 @@ Reading them from flags, environment and file is ``settings_source.py``.
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from gateway.settings_routes import Route
+from gateway.settings_s3 import check_bucket, check_endpoint, take_apart
 from gateway.settings_section import Seconds, Section, Size
 from gateway.settings_tls import Tls
 
@@ -23,6 +24,10 @@ def _check_network(text: str) -> str:
 
 def _none_if_empty(text: object) -> object:
     return None if text == "" else text
+
+
+def _none_or_endpoint(text: str) -> str:
+    return check_endpoint(text) if text.strip() else ""
 
 
 type Network = Annotated[str, AfterValidator(_check_network)]
@@ -112,14 +117,19 @@ class Disk(Section):
 class S3(Section):
     """The S3 store (MinIO, SeaweedFS, Ceph, AWS)."""
 
-    endpoint: str = Field("minio:9000", description="HOST:PORT that the gateway talks to (MINIO_SERVER).")
-    external_endpoint: str = Field(
+    endpoint: Annotated[str, AfterValidator(check_endpoint)] = Field(
+        "minio:9000",
+        description="HOST:PORT that the gateway talks to (MINIO_SERVER); with http:// or https://, it sets ssl too.",
+    )
+    external_endpoint: Annotated[str, AfterValidator(_none_or_endpoint)] = Field(
         "", description="HOST:PORT in links for clients, direct mode (MINIO_EXTERNAL_SERVER)."
     )
     external_ssl: Literal["same", "on", "off"] = Field(
         "same", description="Whether clients reach the external endpoint by TLS; same = as ssl says."
     )
-    bucket: str = Field("sregistry", description="Bucket; made if it is missing (MINIO_BUCKET).")
+    bucket: Annotated[str, AfterValidator(check_bucket)] = Field(
+        "sregistry", description="Bucket; made if it is missing (MINIO_BUCKET)."
+    )
     region: str = Field("us-east-1", description="Region (MINIO_REGION).")
     ssl: bool = Field(False, description="Talk TLS to the endpoint (MINIO_SSL).")
     ca_file: Path | None = Field(None, description="CA that signed the endpoint's certificate.")
@@ -132,11 +142,13 @@ class S3(Section):
     )
     secret_key_file: Path | None = Field(None, description="File that holds the secret key.")
     previous_access_key: SecretStr = Field(
-        SecretStr(""), description="The old access key while keys are rotated; environment only."
+        SecretStr(""), description="The old access key while keys are rotated; environment, or …_file."
     )
+    previous_access_key_file: Path | None = Field(None, description="File that holds the old access key.")
     previous_secret_key: SecretStr = Field(
-        SecretStr(""), description="The old secret key while keys are rotated; environment only."
+        SecretStr(""), description="The old secret key while keys are rotated; environment, or …_file."
     )
+    previous_secret_key_file: Path | None = Field(None, description="File that holds the old secret key.")
     direct: bool = Field(False, description="Send clients to the external endpoint with presigned URLs.")
     signed_url_expire_minutes: int = Field(
         5, ge=1, le=10080, description="Life of presigned URLs (MINIO_SIGNED_URL_EXPIRE_MINUTES)."
@@ -147,6 +159,11 @@ class S3(Section):
     part_bytes: Size = Field(
         16 * MIB, description="First part size of our own uploads; grows for very large files."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _schemes_are_settings(cls, values: Any) -> Any:
+        return take_apart(values) if isinstance(values, dict) else values
 
 
 class Storage(Section):
@@ -193,7 +210,11 @@ class Core(Section):
 class Maintenance(Section):
     """The maintenance page."""
 
-    page: Path | None = Field(None, description="A page of your own; null = the built-in one.")
+    page: Path | None = Field(
+        None,
+        description="A page of your own: a file, or a folder with index.html or 503.html; null = the folder"
+        " 'maintenance' beside this file, if it has one of them, else the built-in page.",
+    )
     retry_after_s: int = Field(30, ge=1, description="Retry-After when no end of the maintenance is known.")
     spool: bool = Field(
         False,

@@ -250,7 +250,9 @@ def _validate(
             if error["type"] == "extra_forbidden":
                 continue  # told before, with the nearest name
             where = ".".join(str(step) for step in error["loc"])
-            shown = "" if where in _SECRETS or not where else f" (is {error['input']!r})"
+            # Of a whole table nothing is shown: there may be secrets in it.
+            is_hidden = where in _SECRETS or isinstance(error["input"], dict)
+            shown = "" if is_hidden else f" (is {error['input']!r})"
             origin = f", from {origins[where]}" if where in origins else ""
             what = error["msg"].removeprefix("Value error, ")
             problems.append(Problem(where=where or "settings", what=f"{what}{shown}{origin}"))
