@@ -112,6 +112,14 @@ class BlobStore(Protocol):
         """
         ...
 
+    def replace(self, sealed: SealedBlob, *, sha256: str, key: str) -> None:
+        """Make sealed bytes visible under ``key`` instead of stored ones that are damaged. Who calls this has compared
+        the sealed bytes with the digest. Other keys get the new bytes too, on disk once they are linked again.
+
+        Raises: BlobMissing, StoreFull, StoreDown.
+        """
+        ...
+
     def link(self, *, sha256: str, key: str) -> bool:
         """Give bytes that are already stored one more key. False if there are none with this digest."""
         ...
@@ -146,8 +154,11 @@ class BlobStore(Protocol):
         """The uploads in progress and left over."""
         ...
 
-    def sweep(self, *, parts_older_than_s: float) -> int:
-        """Remove what dead processes left behind, and parts nobody went on with; returns how many."""
+    def sweep(self, *, parts_older_than_s: float, prefix: str = "") -> int:
+        """Remove what dead processes left behind, and parts nobody went on with; returns how many.
+
+        With ``prefix`` only what has a staging name that begins so.
+        """
         ...
 
     def check(self) -> str:
@@ -157,6 +168,21 @@ class BlobStore(Protocol):
     def free_bytes(self) -> int | None:
         """Room for new uploads, None = not known."""
         ...
+
+
+@runtime_checkable
+class DistantStore(Protocol):
+    """A store that can be away, and knows it before the first byte of an upload is taken."""
+
+    def require_up(self) -> None:
+        """Say at once whether an upload makes sense now. Raises: StoreDown."""
+        ...
+
+
+def require_up(store: object) -> None:
+    """Say whether an upload to ``store`` makes sense now. Blocks for a store that is away. Raises: StoreDown."""
+    if isinstance(store, DistantStore):
+        store.require_up()
 
 
 @runtime_checkable

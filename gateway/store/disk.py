@@ -70,6 +70,14 @@ class DiskStore:
         self._staging.discard(sealed.staged)
         return new
 
+    def replace(self, sealed: SealedBlob, *, sha256: str, key: str) -> None:
+        """Let sealed bytes take the place of damaged ones. Raises: BlobMissing, StoreFull, StoreDown."""
+        check_digest(sha256, key=key)
+        paths = self._staging.paths(sealed.staged)
+        with DiskFaults(f"replace {key}"):
+            self._blobs.place(paths, size=sealed.size, sha256=sha256, key=key, replaces=True)
+        self._staging.discard(sealed.staged)
+
     def link(self, *, sha256: str, key: str) -> bool:
         """Give stored bytes one more key; False if there are none. Raises: StoreFull, StoreDown."""
         check_digest(sha256, key=key)
@@ -111,9 +119,9 @@ class DiskStore:
         """Raises: StoreDown."""
         return self._staging.uploads()
 
-    def sweep(self, *, parts_older_than_s: float) -> int:
+    def sweep(self, *, parts_older_than_s: float, prefix: str = "") -> int:
         """Remove what dead processes left behind; returns how many files. Raises: StoreDown."""
-        return self._staging.sweep(parts_older_than_s=parts_older_than_s)
+        return self._staging.sweep(parts_older_than_s=parts_older_than_s, prefix=prefix)
 
     def check(self) -> str:
         """Write, flush, link and remove a probe the way an upload goes. Raises: StoreDown, StoreFull."""

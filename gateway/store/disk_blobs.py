@@ -37,14 +37,17 @@ class Blobs:
         self._names = str(self.names)
         self._fsync = fsync
 
-    def place(self, staged: tuple[str, ...], *, size: int, sha256: str, key: str) -> bool:
+    def place(
+        self, staged: tuple[str, ...], *, size: int, sha256: str, key: str, replaces: bool = False
+    ) -> bool:
         """Link staged bytes to their digest, and the key to the digest. ``staged`` is where they may be, and stays.
 
+        With ``replaces`` they count, and not those that are stored.
         Both links are made before either folder is flushed: the second flush finds little left to do.
         Raises: BlobMissing, OSError.
         """
         with self._shard(sha256, fcntl.LOCK_SH, create=True) as shard:
-            self._keep_bytes(staged, size, shard, sha256)
+            self._keep_bytes(staged, size, shard, sha256, replaces=replaces)
             new = self._name(shard, sha256, key)
             self._flush(shard)
         return new
@@ -123,7 +126,9 @@ class Blobs:
                         os.unlink(name, dir_fd=shard)
         return freed
 
-    def _keep_bytes(self, staged: tuple[str, ...], size: int, shard: int, sha256: str) -> None:
+    def _keep_bytes(
+        self, staged: tuple[str, ...], size: int, shard: int, sha256: str, *, replaces: bool
+    ) -> None:
         """Link the first of these paths that exists. None does if that was done before: what is stored counts."""
         for path in staged:
             try:
@@ -131,7 +136,7 @@ class Blobs:
             except FileNotFoundError:
                 continue
             except FileExistsError:
-                if os.stat(sha256, dir_fd=shard).st_size != size:
+                if replaces or os.stat(sha256, dir_fd=shard).st_size != size:
                     # Damaged: the same digest cannot have two sizes. The fresh bytes take its place.
                     with suppress(FileNotFoundError), _spare_link(path, shard, None) as spare:
                         os.replace(spare, sha256, src_dir_fd=shard, dst_dir_fd=shard)

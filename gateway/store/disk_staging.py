@@ -159,11 +159,19 @@ class Staging:
                 held=held,
             )
 
-    def sweep(self, *, parts_older_than_s: float, first: Callable[[str], None] = lambda _staged: None) -> int:
+    def sweep(
+        self,
+        *,
+        parts_older_than_s: float,
+        first: Callable[[str], None] = lambda _staged: None,
+        prefix: str = "",
+    ) -> int:
         """``first`` is called with each name, still locked, before it is removed. Raises: StoreDown."""
         parts_before = time.time() - parts_older_than_s
         removed = 0
         for name in self._files():
+            if not name.removeprefix(PARTS_PREFIX).startswith(prefix):
+                continue
             path = f"{self._folder}/{name}"
             with DiskFaults("sweep staging"):
                 fd = _open_if_there(path)

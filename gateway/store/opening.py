@@ -1,5 +1,6 @@
 """Owns the choice of the store that the settings ask for."""
 
+import hashlib
 from typing import Literal
 
 from gateway.settings import Settings
@@ -26,6 +27,13 @@ def open_store(settings: Settings, *, kind: StoreKind | None = None) -> BlobStor
         )
     disk = settings.storage.disk
     return DiskStore(settings.store_root, reserve_bytes=disk.reserve_bytes, fsync=disk.fsync)
+
+
+def place_of(settings: Settings, kind: StoreKind) -> str:
+    """A short name for where a store of these settings is, fit for a file name and told to nobody."""
+    s3 = settings.storage.s3
+    where = f"{s3.endpoint}/{s3.bucket}" if kind == "s3" else str(settings.store_root.absolute())
+    return f"{kind}-{hashlib.sha256(where.encode()).hexdigest()[:12]}"
 
 
 def renew_keys(store: BlobStore, settings: Settings) -> None:

@@ -6,16 +6,13 @@ while a part here goes to the socket straight from the buffer it arrived in. The
 request, for it takes 0.4 s and 30 MiB that a disk store should not pay.
 """
 
-import hashlib
 import http.client
-import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Final
 from urllib.parse import SplitResult, quote
 
@@ -23,12 +20,11 @@ from gateway.errors import StoreDown
 from gateway.settings import S3
 from gateway.store.asking import asking
 from gateway.store.s3_answers import WRONG_KEY, S3Answer, S3Fault, error_code
-from gateway.store.s3_presign import Signer, key_pairs, signer_of
+from gateway.store.s3_exchange import CONNECT_S, Body, Call, cut, exchange
+from gateway.store.s3_presign import Signer, first_pair, key_pairs, signer_of
 from gateway.store.s3_streamed import Streamed
 from gateway.store.s3_tap import S3Observer, S3Seen
 
-CONNECT_S: Final = 5.0
-ANSWER_S: Final = 60.0
 PATIENCE_S: Final = 3.0  # how long a small request is tried again
 PART_PATIENCE_S: Final = 25.0  # a part has been paid for by the client: a server that restarts is waited for
 _PAUSES_S: Final = (0.05, 0.2, 0.5, 1.0, 2.0)
@@ -38,8 +34,7 @@ _DOWN_S: Final = 1.0
 _FRESH_S: Final = 5.0
 
 _RETRIED: Final = frozenset({429, 500, 502, 503, 504})
-
-type Body = bytes | memoryview
+_REFUSALS: Final = frozenset({400, 401, 403})
 
 
 class S3Wire:
@@ -48,12 +43,23 @@ class S3Wire:
     def __init__(self, settings: S3) -> None:
         self._settings = settings
         self._keys = key_pairs(settings)
+        self._first = first_pair(settings)
         self._idle: list[http.client.HTTPConnection] = []
         self._lock = threading.Lock()
         self._down_until = 0.0
         self._fresh_until = 0.0
         self._detour: tuple[str, int] | None = None
         self.observer: S3Observer | None = None
+
+    @property
+    def settings(self) -> S3:
+        """As it was made; its keys may have been renewed since."""
+        return self._settings
+
+    @property
+    def keys(self) -> tuple[tuple[str, str], ...]:
+        """The pairs of access key and secret key, the one that worked last first."""
+        return self._keys
 
     @property
     def where(self) -> str:
@@ -77,7 +83,7 @@ class S3Wire:
 
         ``wanted`` is asked before each further try. Raises: S3Fault, StoreDown.
         """
-        call = _Call(method, key, dict(query or {}), dict(headers or {}), body)
+        call = Call(method, key, dict(query or {}), dict(headers or {}), body)
         try:
             return self._persist(call, patience_s, wanted, _read_whole)
         except S3Fault as fault:
@@ -88,7 +94,7 @@ class S3Wire:
 
     def start_read(self, key: str, headers: Mapping[str, str], *, patience_s: float) -> Streamed:
         """A GET whose body is still on the wire. Raises: S3Fault, StoreDown."""
-        return self._persist(_Call("GET", key, {}, dict(headers), b""), patience_s, lambda: True, _leave_body)
+        return self._persist(Call("GET", key, {}, dict(headers), b""), patience_s, lambda: True, _leave_body)
 
     def make_bucket(self) -> None:
         """Make the bucket, if it is missing. Raises: S3Fault, StoreDown."""
@@ -98,21 +104,41 @@ class S3Wire:
             place = f"<LocationConstraint>{region}</LocationConstraint>"
             body = f"<CreateBucketConfiguration>{place}</CreateBucketConfiguration>".encode()
         try:
-            self._persist(_Call("PUT", None, {}, {}, body), PATIENCE_S, lambda: True, _read_whole)
+            self._persist(Call("PUT", None, {}, {}, body), PATIENCE_S, lambda: True, _read_whole)
         except S3Fault as fault:
             if fault.answer.code not in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:
                 raise
 
-    def require_up(self) -> None:
-        """Say at once whether uploads make sense. Asks only if nothing was answered lately. Raises: StoreDown."""
-        if time.monotonic() >= self._fresh_until:
-            with suppress(S3Fault):
-                self._persist(_Call("HEAD", None, {}, {}, b""), 0.0, lambda: True, _read_whole)
+    def require_up(self, prefix: str = "") -> None:
+        """Say at once whether uploads below ``prefix`` make sense: S3 answers, and takes our keys.
+
+        Asks only if nothing was answered lately. Raises: StoreDown.
+        """
+        if time.monotonic() < self._fresh_until:
+            return
+        listing = {"list-type": "2", "max-keys": "1", "prefix": prefix}
+        # The answer to HEAD does not say why, and keys that may only look below a prefix are refused, too.
+        for call in (Call("HEAD", None, {}, {}, b""), Call("GET", None, listing, {}, b"")):
+            try:
+                self._persist(call, 0.0, lambda: True, _read_whole)
+            except S3Fault as fault:
+                if fault.answer.status == http.HTTPStatus.NOT_FOUND:
+                    return  # the bucket is made with the first file
+                refusal = fault
+            else:
+                return
+        raise StoreDown(detail=f"{self.where}: {refusal}", retry_after_s=10) from refusal
+
+    @property
+    def uses_previous_keys(self) -> bool:
+        """Whether S3 last took another pair than access_key and secret_key of the settings."""
+        return bool(self._keys) and self._keys[0] != self._first
 
     def take_keys(self, settings: S3) -> None:
         """New key pairs. The pair in use stays the last resort: the server may take up the new one later."""
         pairs = key_pairs(settings)
         with self._lock:
+            self._first = first_pair(settings)
             if pairs and pairs != self._keys[: len(pairs)]:
                 self._keys = tuple(dict.fromkeys((*pairs, *self._keys[:1])))
 
@@ -136,10 +162,10 @@ class S3Wire:
 
     def _persist[T](
         self,
-        call: "_Call",
+        call: "Call",
         patience_s: float,
         wanted: Callable[[], bool],
-        take: Callable[["S3Wire", "_Call", http.client.HTTPConnection, http.client.HTTPResponse], T],
+        take: Callable[["S3Wire", "Call", http.client.HTTPConnection, http.client.HTTPResponse], T],
     ) -> T:
         """Try until it is answered, for ``patience_s``. Raises: S3Fault, StoreDown."""
         began = time.monotonic()
@@ -154,7 +180,9 @@ class S3Wire:
                 failure: Exception = exc
             except S3Fault as fault:
                 if fault.answer.status not in _RETRIED:
-                    self._fresh_until = time.monotonic() + _FRESH_S
+                    # Who refuses us answers, but is no help: the next upload asks again before it begins.
+                    is_refusal = fault.answer.status in _REFUSALS
+                    self._fresh_until = 0.0 if is_refusal else time.monotonic() + _FRESH_S
                     raise
                 failure = fault
             else:
@@ -170,17 +198,19 @@ class S3Wire:
 
     def _with_any_key[T](
         self,
-        call: "_Call",
-        take: Callable[["S3Wire", "_Call", http.client.HTTPConnection, http.client.HTTPResponse], T],
+        call: "Call",
+        take: Callable[["S3Wire", "Call", http.client.HTTPConnection, http.client.HTTPResponse], T],
     ) -> T:
         """While keys are rotated, a server takes the new pair, the old pair, or both: find one it takes."""
         keys = self._keys
-        for pair in keys:
+        # The first pair twice: a server that changes pairs between two tries has refused each of them.
+        tries = (*keys, *keys[:1]) if len(keys) > 1 else keys
+        for left, pair in zip(range(len(tries) - 1, -1, -1), tries, strict=True):
             try:
                 result = self._try(call, pair, take)
             except S3Fault as fault:
                 refused = fault.answer.code in WRONG_KEY or fault.answer.status == http.HTTPStatus.FORBIDDEN
-                if not refused or (pair is keys[-1] and self._keys is keys):
+                if not refused or (not left and self._keys is keys):
                     raise
             else:
                 with self._lock:
@@ -193,9 +223,9 @@ class S3Wire:
 
     def _try[T](
         self,
-        call: "_Call",
+        call: "Call",
         pair: tuple[str, str],
-        take: Callable[["S3Wire", "_Call", http.client.HTTPConnection, http.client.HTTPResponse], T],
+        take: Callable[["S3Wire", "Call", http.client.HTTPConnection, http.client.HTTPResponse], T],
     ) -> T:
         """One exchange, seen by whoever observes."""
         path, headers = self._sign(call, pair)
@@ -211,7 +241,7 @@ class S3Wire:
 
         def take_seen(
             wire: S3Wire,
-            asked: _Call,
+            asked: Call,
             connection: http.client.HTTPConnection,
             response: http.client.HTTPResponse,
         ) -> T:
@@ -235,27 +265,27 @@ class S3Wire:
 
     def _send[T](
         self,
-        call: "_Call",
+        call: "Call",
         path: str,
         headers: dict[str, str],
-        take: Callable[["S3Wire", "_Call", http.client.HTTPConnection, http.client.HTTPResponse], T],
+        take: Callable[["S3Wire", "Call", http.client.HTTPConnection, http.client.HTTPResponse], T],
     ) -> T:
         """One exchange; once more if a kept connection turns out to be closed."""
         while True:
             connection, kept = self._connection()
             try:
-                response = _exchange(connection, call, path, headers)
+                response = exchange(connection, call, path, headers)
             except (ConnectionError, http.client.HTTPException):
-                connection.close()
+                cut(connection)
                 if kept:
                     continue
                 raise
             except BaseException:
-                connection.close()
+                cut(connection)
                 raise
             return take(self, call, connection, response)
 
-    def _sign(self, call: "_Call", pair: tuple[str, str]) -> tuple[str, dict[str, str]]:
+    def _sign(self, call: "Call", pair: tuple[str, str]) -> tuple[str, dict[str, str]]:
         from minio.credentials.credentials import Credentials  # noqa: PLC0415 - see above
         from minio.signer import sign_v4_s3  # noqa: PLC0415
 
@@ -265,7 +295,7 @@ class S3Wire:
         query = "&".join(f"{quote(k, safe='-._~')}={quote(v, safe='-._~')}" for k, v in call.query.items())
         now = datetime.now(UTC)
         # Bytes of images are not hashed for the wire: they are verified by their own digest, end to end.
-        payload = "UNSIGNED-PAYLOAD" if isinstance(call.body, memoryview) else _sha256(call.body)
+        payload = sha256(call.body).hexdigest() if isinstance(call.body, bytes) else "UNSIGNED-PAYLOAD"
         headers: dict[str, str | list[str] | tuple[str]] = {
             **call.headers,
             "Host": self._settings.endpoint,
@@ -314,41 +344,8 @@ class S3Wire:
         connection.close()
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """What is asked. ``key`` None is the bucket itself."""
-
-    method: str
-    key: str | None
-    query: dict[str, str]
-    headers: dict[str, str]
-    body: Body
-
-
-def _exchange(
-    connection: http.client.HTTPConnection, call: _Call, path: str, headers: dict[str, str]
-) -> http.client.HTTPResponse:
-    """Raises: OSError, HTTPException."""
-    if connection.sock is None:
-        connection.connect()
-        assert connection.sock is not None  # noqa: S101 - what connect() is for
-        connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.sock.settimeout(ANSWER_S)
-    sized = (
-        {**headers, "Content-Length": str(len(call.body))} if call.body or call.method != "GET" else headers
-    )
-    try:
-        connection.request(call.method, path, body=call.body or None, headers=sized)
-    except ConnectionError:
-        # A server that refuses answers before it has read the body, and closes.
-        with suppress(OSError, http.client.HTTPException):
-            return connection.getresponse()
-        raise
-    return connection.getresponse()
-
-
 def _read_whole(
-    wire: S3Wire, call: _Call, connection: http.client.HTTPConnection, response: http.client.HTTPResponse
+    wire: S3Wire, call: Call, connection: http.client.HTTPConnection, response: http.client.HTTPResponse
 ) -> S3Answer:
     try:
         body = response.read()
@@ -371,12 +368,8 @@ def _read_whole(
 
 
 def _leave_body(
-    wire: S3Wire, call: _Call, connection: http.client.HTTPConnection, response: http.client.HTTPResponse
+    wire: S3Wire, call: Call, connection: http.client.HTTPConnection, response: http.client.HTTPResponse
 ) -> Streamed:
     if response.status >= http.HTTPStatus.MULTIPLE_CHOICES:
         _read_whole(wire, call, connection, response)
     return Streamed(connection, response, wire.keep)
-
-
-def _sha256(body: Body) -> str:
-    return hashlib.sha256(body).hexdigest()

@@ -87,6 +87,12 @@ class Buffers:
         self._uploads = 0
         self._spare: list[PartMemory] = []
 
+    def resize(self, budget_bytes: int) -> None:
+        """Another bound from now on; what is lent stays lent."""
+        with self._changed:
+            self._budget = budget_bytes
+            self._changed.notify_all()
+
     def join(self) -> None:
         """One more upload shares the memory."""
         with self._changed:

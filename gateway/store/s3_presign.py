@@ -82,10 +82,15 @@ class Signer:
         return f"{self.scheme}://{host}{quoted}?{text}&X-Amz-Signature={signature}"
 
 
+def first_pair(settings: S3) -> tuple[str, str]:
+    """The pair that S3 should take; either may be empty."""
+    return settings.access_key.get_secret_value(), settings.secret_key.get_secret_value()
+
+
 def key_pairs(settings: S3) -> tuple[tuple[str, str], ...]:
     """The keys to sign with, the ones to try first first."""
     pairs = (
-        (settings.access_key.get_secret_value(), settings.secret_key.get_secret_value()),
+        first_pair(settings),
         (settings.previous_access_key.get_secret_value(), settings.previous_secret_key.get_secret_value()),
     )
     return tuple(pair for pair in pairs if all(pair))

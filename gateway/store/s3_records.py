@@ -14,7 +14,7 @@ What lies in the bucket:
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -85,24 +85,31 @@ class S3Records:
 
     def add_key(self, key: str, staged: str, *, size: int, sha256: str) -> bool:
         """Name an object by a key; False, and nothing changes, if the key is there."""
-        name = BLOBS + key
-        if self.size_of(name) is not None:
+        if self.size_of(BLOBS + key) is not None:
             return False
-        said = {"object": OBJECTS + staged, "size": size, "sha256": sha256}
-        body = json.dumps(said).encode() + b"\n"
-        headers = {"Content-Type": "application/json"}
         try:
-            self._wire.request(
-                "PUT", name, body=body, headers={**headers, "If-None-Match": "*"}, patience_s=self._patience_s
-            )
+            self.set_key(key, staged, size=size, sha256=sha256, only={"If-None-Match": "*"})
         except S3Fault as fault:
             if fault.answer.status in _PRECONDITION_FAILED:
                 return False
             if fault.answer.status != _NOT_IMPLEMENTED:
                 raise
             # A server that knows no conditions: the question above has to do.
-            self._wire.request("PUT", name, body=body, headers=headers, patience_s=self._patience_s)
+            self.set_key(key, staged, size=size, sha256=sha256)
         return True
+
+    def set_key(
+        self, key: str, staged: str, *, size: int, sha256: str, only: Mapping[str, str] | None = None
+    ) -> None:
+        """Name an object by a key, whatever it named before; ``only`` are conditions in headers."""
+        said = {"object": OBJECTS + staged, "size": size, "sha256": sha256}
+        self._wire.request(
+            "PUT",
+            BLOBS + key,
+            body=json.dumps(said).encode() + b"\n",
+            headers={"Content-Type": "application/json", **(only or {})},
+            patience_s=self._patience_s,
+        )
 
     def write(self, name: str, body: Body) -> None:
         """Write an object of one request."""

@@ -64,9 +64,13 @@ class S3Store:
     def waits_for_disk(self) -> bool:
         return True
 
+    def require_up(self) -> None:
+        """Raises: StoreDown, at once if S3 does not answer, or refuses our keys."""
+        self._wire.require_up(OBJECTS)
+
     def create(self, staged: str, *, size_hint: int | None) -> S3Writer:
         """Begin a file. Raises: StoreDown, at once if S3 does not answer."""
-        self._wire.require_up()
+        self.require_up()
         record = self._alive.create(staged, size_hint=None)
         return S3Writer(self._multiparts, record, size_hint=size_hint, remove=self._remove)
 
@@ -121,6 +125,25 @@ class S3Store:
             self._parts.clean(staged)
         self._alive.discard(staged)
         return new
+
+    def replace(self, sealed: SealedBlob, *, sha256: str, key: str) -> None:
+        """Let sealed bytes take the place of damaged ones, for every key that names their digest.
+
+        Raises: BlobMissing, StoreFull, StoreDown.
+        """
+        check_digest(sha256, key=key)
+        staged = check_staged(sealed.staged)
+        with S3Faults():
+            if self._patient.size_of(OBJECTS + staged) != sealed.size:
+                raise BlobMissing(detail=f"nothing staged for {key}")
+            damaged = [other for other in self._patient.holders(sha256) if other != staged]
+            self._patient.add_holder(sha256, staged)
+            self._patient.set_key(key, staged, size=sealed.size, sha256=sha256)
+            for other in damaged:  # keys that name one of these find the new holder by the digest
+                self._patient.drop_holder(sha256, other)
+                self._patient.delete(OBJECTS + other)
+            self._parts.clean(staged)
+        self._alive.discard(staged)
 
     def link(self, *, sha256: str, key: str) -> bool:
         """Give stored bytes one more key; False if there are none. Raises: StoreFull, StoreDown."""
@@ -193,18 +216,20 @@ class S3Store:
                 size = self._size_so_far(upload.staged)
             yield StagedUpload(staged=upload.staged, size=size, modified=upload.modified, held=upload.held)
 
-    def sweep(self, *, parts_older_than_s: float) -> int:
+    def sweep(self, *, parts_older_than_s: float, prefix: str = "") -> int:
         """Remove what dead processes of this machine left behind, and what any machine left a week ago.
 
         Raises: StoreDown.
         """
         with S3Faults():
-            swept = self._alive.sweep(parts_older_than_s=parts_older_than_s, first=self._remove_remote)
+            swept = self._alive.sweep(
+                parts_older_than_s=parts_older_than_s, first=self._remove_remote, prefix=prefix
+            )
             stale = time.time() - max(FOREIGN_STALE_S, parts_older_than_s)
             alive = {upload.staged for upload in self._alive.uploads()}
             for upload in list(self._multiparts.list(OBJECTS)):
                 staged = upload.key.removeprefix(OBJECTS)
-                if upload.started < stale and staged not in alive:
+                if upload.started < stale and staged not in alive and staged.startswith(prefix):
                     self._multiparts.abort(upload.key, upload.id)
                     self._parts.clean(staged)
                     swept += 1

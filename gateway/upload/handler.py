@@ -32,7 +32,7 @@ from gateway.net.blocks import Block, BlockPool
 from gateway.outbox import Committed, Outbox, Pending
 from gateway.outbox_records import Delivery, Placement
 from gateway.settings import Limits
-from gateway.store.base import BlobStore
+from gateway.store.base import BlobStore, DistantStore
 from gateway.store.keys import blob_key
 from gateway.tally import Count, Kind, Tally
 from gateway.upload.disposition import boundary_of
@@ -79,10 +79,13 @@ class UploadResources:
             self.board.remove(exchange)
 
     async def require_room(self, declared: int | None, store: "Roomy | None" = None) -> None:
-        """Refuse what cannot fit before its first byte. Raises: StoreFull, StoreDown."""
+        """Refuse what cannot be taken before its first byte. Raises: StoreFull, StoreDown."""
+        store = store or self.store
+        loop = asyncio.get_running_loop()
+        if isinstance(store, DistantStore):
+            await loop.run_in_executor(self.workers, store.require_up)
         if declared and declared >= ROOM_CHECK_BYTES:
-            ask = (store or self.store).free_bytes
-            free = await asyncio.get_running_loop().run_in_executor(self.workers, ask)
+            free = await loop.run_in_executor(self.workers, store.free_bytes)
             if free is not None and declared > free:
                 raise StoreFull(detail=f"{declared} bytes announced, {free} bytes free")
 

@@ -48,12 +48,16 @@ class S3RouteStore:
         """Sealing waits for the network."""
         return True
 
+    def require_up(self) -> None:
+        """Raises: StoreDown, at once if S3 does not answer, or refuses our keys."""
+        self.wire.require_up(self._prefix)
+
     def create(self, staged: str, *, size_hint: int | None) -> RouteWriter:
         """Begin a file. ``staged`` is its new, unguessable name.
 
         Raises: StoreDown, at once if S3 does not answer.
         """
-        self.wire.require_up()
+        self.require_up()
         record = self._alive.create(staged, size_hint=None)
         writer = S3Writer(
             self._multiparts, record, folder=self._prefix, size_hint=size_hint, remove=self._remove

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from gateway.contract import SHA256_HEX, TRANSFER_PREFIX, Ticket, TicketKind, seal
 from gateway.errors import BadForm, BlobMissing, Conflict, DigestMismatch, LengthMismatch, NotFound
+from gateway.store.base import require_up
 from gateway.store.keys import blob_key
 from registry_core import policy
 from registry_core.model import Image, Place, Upload
@@ -111,7 +112,10 @@ def _share_bytes(registry: Registry, db: Connection, actor: Actor, place: Place,
 
 
 def begin_single(registry: Registry, actor: Actor | None, image_id: int, *, size: int, sha256: str) -> str:
-    """The URL that takes the whole image. Raises: NotFound, Unauthorized, Forbidden, QuotaExceeded, DigestMismatch."""
+    """The URL that takes the whole image.
+
+    Raises: NotFound, Unauthorized, Forbidden, QuotaExceeded, DigestMismatch, StoreDown.
+    """
     with registry.database.read() as db:
         place, image = places.place_of_image(registry, db, actor, image_id, "push")
         _check_size(size)
@@ -119,6 +123,8 @@ def begin_single(registry: Registry, actor: Actor | None, image_id: int, *, size
         room = quota.room_for(registry, db, entity, collection, size, by=policy.require_user(actor).name)
     if sha256 and sha256.lower() != image.sha256:
         raise DigestMismatch(f"The image was announced as {image.sha256}, and now as {sha256[:64]}.")
+    # Here, where the client shows the sentence: of a refused PUT it does not even read the body.
+    require_up(registry.store)
     store = direct.store_of(registry)
     if store is not None:
         direct.check_one_piece(store, size)
@@ -135,11 +141,15 @@ def begin_single(registry: Registry, actor: Actor | None, image_id: int, *, size
 
 
 def begin_parts(registry: Registry, actor: Actor | None, image_id: int, *, size: int) -> Parts:
-    """An upload in parts that belongs to ``actor``. Raises: NotFound, Unauthorized, Forbidden, QuotaExceeded."""
+    """An upload in parts that belongs to ``actor``.
+
+    Raises: NotFound, Unauthorized, Forbidden, QuotaExceeded, StoreDown.
+    """
     storage = registry.settings.storage
     if storage.kind == "s3" and not storage.s3.multipart_upload:
         raise NotFound("This registry takes images in one piece.")
     _check_size(size)
+    require_up(registry.store)
     store = direct.store_of(registry)
     least = store.least_part_bytes if store else 1
     with registry.database.write() as db:

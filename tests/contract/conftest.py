@@ -1,5 +1,6 @@
-"""Owns the registry that the contract tests run against, once on each database."""
+"""Owns what the contract tests run against: the registry, once on each database, and a store of each kind."""
 
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,8 @@ from registry_core.repo.migrate import ensure_current
 from registry_core.repo.schema import METADATA
 from tests.support.core import Core, open_core
 from tests.support.postgres import PostgresServer, running_postgres
+from tests.support.seaweed import Seaweed, running_seaweed
+from tests.support.store_cases import Case, DiskCase, MemoryCase, S3Case
 
 type OpenCore = Callable[..., Core]
 
@@ -70,3 +73,24 @@ def core(new_core: OpenCore) -> Core:
     made.add_user("bob")
     made.add_user("root", scope="admin", admin=True)
     return made
+
+
+@pytest.fixture(scope="session")
+def seaweed() -> Iterator[Seaweed]:
+    """One server for all tests; each has a bucket of its own."""
+    with tempfile.TemporaryDirectory(prefix="gw-") as folder, running_seaweed(Path(folder)) as server:
+        yield server
+
+
+@pytest.fixture(params=["memory", "disk", "s3"])
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
+    """A fresh store of each kind."""
+    if request.param == "memory":
+        yield MemoryCase()
+    elif request.param == "disk":
+        yield DiskCase(tmp_path / "root")
+    else:
+        made = S3Case(request.getfixturevalue("seaweed"), tmp_path)
+        yield made
+        for opened in made.opened:
+            opened.close()

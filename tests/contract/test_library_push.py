@@ -225,3 +225,19 @@ def test_bodies_need_no_content_type_and_broken_ones_are_named(core: Core) -> No
         core.call("POST", "/v1/entities", b'{"name":"alice"}', by="alice", content_type="text/plain").status
         == 200
     )
+
+
+@pytest.mark.parametrize("step", ["/v2/imagefile/{}", "/v2/imagefile/{}/_multipart"])
+def test_while_the_store_is_down_a_push_is_refused_where_the_client_shows_the_sentence(
+    core: Core, step: str
+) -> None:
+    container = make_container(core, PATH, by="alice")
+    image = core.call(
+        "POST", "/v1/images", {"hash": f"sha256.{DIGEST}", "container": container}, by="alice"
+    ).data["id"]
+    core.store.down = True
+    refused = core.call("POST", step.format(image), {"filesize": 10}, by="alice")
+    assert (refused.status, int(refused.headers["retry-after"]) > 0) == (503, True)
+    assert "store" in refused.message
+    core.store.down = False
+    assert core.call("POST", step.format(image), {"filesize": 10}, by="alice").status == 200

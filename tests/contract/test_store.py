@@ -1,45 +1,20 @@
 """Owns the meaning of ``BlobStore``: every store passes these tests, the fake one too."""
 
 import hashlib
-import tempfile
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from gateway.errors import BlobMissing, NotFound, StoreCorrupt, StoreError
 from gateway.store.base import BlobStore, SealedBlob
 from gateway.store.keys import blob_key
-from tests.support.seaweed import Seaweed, running_seaweed
-from tests.support.store_cases import Case, DiskCase, MemoryCase, S3Case, name
+from tests.support.store_cases import Case, name
 
 DATA = b"a singularity image " * 5000
 SHA = hashlib.sha256(DATA).hexdigest()
 KEY = blob_key("alice", "tools", "fold", SHA)
 OTHER_KEY = blob_key("bob", "tools", "fold", SHA)
 PART = 64 * 1024
-
-
-@pytest.fixture(scope="session")
-def seaweed() -> Iterator[Seaweed]:
-    """One server for all tests; each has a bucket of its own."""
-    with tempfile.TemporaryDirectory(prefix="gw-") as folder, running_seaweed(Path(folder)) as server:
-        yield server
-
-
-@pytest.fixture(params=["memory", "disk", "s3"])
-def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
-    """A fresh store of each kind."""
-    if request.param == "memory":
-        yield MemoryCase()
-    elif request.param == "disk":
-        yield DiskCase(tmp_path / "root")
-    else:
-        made = S3Case(request.getfixturevalue("seaweed"), tmp_path)
-        yield made
-        for opened in made.opened:
-            opened.close()
 
 
 @pytest.fixture
@@ -131,6 +106,32 @@ def test_placing_again_changes_nothing_and_says_so(store: BlobStore) -> None:
     assert store.place(sealed, sha256=SHA, key=KEY) is False
     with store.open(KEY) as file:
         assert file.read() == DATA
+
+
+def test_damaged_bytes_are_replaced_for_every_key(case: Case) -> None:
+    store, damaged = case.store, b"?" + DATA[1:]
+    for key in (KEY, OTHER_KEY):
+        store.place(seal(store, damaged), sha256=SHA, key=key)
+    store.replace(seal(store), sha256=SHA, key=KEY)
+    assert store.link(sha256=SHA, key=OTHER_KEY)
+    assert list(store.uploads()) == []
+    again = case.reopened()
+    for key in (KEY, OTHER_KEY):
+        assert again.stat(key).size == len(DATA)
+        with again.open(key) as file:
+            assert file.read() == DATA
+    assert store.collect(older_than_s=0, dry_run=False) == 0
+    for key in (KEY, OTHER_KEY):
+        store.delete(key)
+    assert store.collect(older_than_s=0, dry_run=True) == len(DATA)
+
+
+def test_only_what_begins_so_is_swept(case: Case) -> None:
+    one, other = f"c0b1ed-{name()}", name()
+    for staged in (one, other):
+        case.leave_behind(staged)
+    assert case.store.sweep(parts_older_than_s=0, prefix="c0b1ed-") == 1
+    assert [upload.staged for upload in case.store.uploads()] == [other]
 
 
 def test_equal_bytes_are_stored_once_under_two_keys(store: BlobStore) -> None:

@@ -10,7 +10,7 @@ import pytest
 from gateway.errors import BlobMissing, StoreDown, StoreFull
 from gateway.settings import S3
 from gateway.store.s3 import PATIENCE_S, S3Wire
-from gateway.store.s3_answers import S3Faults, read_time
+from gateway.store.s3_answers import S3Fault, S3Faults, read_time
 from gateway.store.s3_records import S3Records
 
 type Answer = tuple[int, str]
@@ -118,6 +118,63 @@ def test_the_old_key_pair_is_tried_when_the_new_one_is_refused_and_then_stays_fi
         for *_, headers in scripted.asked
     ]
     assert used == ["key", "old", "old"]
+    client.close()
+
+
+def test_a_server_that_changes_pairs_between_two_tries_is_asked_once_more(
+    serve: Callable[..., Scripted],
+) -> None:
+    refused = error(403, "InvalidAccessKeyId")
+    scripted = serve(refused, refused, (200, "here"))
+    client = wire(scripted, previous_access_key="old", previous_secret_key="oldsecret")
+    assert client.request("GET", "x").body == b"here"
+    assert not client.uses_previous_keys
+    scripted.answers = [refused] * 3
+    with pytest.raises(S3Fault):
+        client.request("GET", "x")
+    client.close()
+
+
+def test_that_only_the_previous_pair_works_is_known(serve: Callable[..., Scripted]) -> None:
+    scripted = serve(error(403, "InvalidAccessKeyId"), (200, ""), (200, ""))
+    client = wire(scripted, previous_access_key="old", previous_secret_key="oldsecret")
+    client.request("GET", "x")
+    assert client.uses_previous_keys
+    client.take_keys(S3.model_validate({"access_key": "old", "secret_key": "oldsecret"}))
+    client.request("GET", "x")
+    assert not client.uses_previous_keys
+    client.close()
+
+
+def test_a_server_that_refuses_the_keys_is_as_good_as_down_until_it_takes_them(
+    serve: Callable[..., Scripted],
+) -> None:
+    # HEAD's answer has no body: the listing says why.
+    scripted = serve((403, ""), error(403, "SignatureDoesNotMatch"))
+    client = wire(scripted)
+    with pytest.raises(StoreDown, match="SignatureDoesNotMatch"):
+        client.require_up("objects/")
+    assert "prefix=objects%2F" in scripted.asked[1][1]
+    scripted.answers = [(200, "")]
+    client.require_up("objects/")
+    client.require_up("objects/")  # what was answered lately is not asked again
+    assert scripted.answers == []
+    scripted.answers = [error(403, "SignatureDoesNotMatch"), (200, "")]
+    with pytest.raises(S3Fault):  # a refusal of anything else makes the next upload ask before it begins
+        client.request("PUT", "x", body=b"1")
+    client.require_up("objects/")
+    assert scripted.answers == []
+    client.close()
+
+
+@pytest.mark.parametrize("answers", [[(404, "")], [(403, ""), (200, "")], [(403, ""), (404, "")]])
+def test_keys_for_one_prefix_and_a_bucket_that_is_not_there_yet_are_no_refusal(
+    serve: Callable[..., Scripted], answers: list[Answer]
+) -> None:
+    scripted = serve(*answers)
+    client = wire(scripted)
+    client.require_up("in/")
+    assert scripted.answers == []
     client.close()
 
 

@@ -40,6 +40,10 @@ class MemoryStore:
     def waits_for_disk(self) -> bool:
         return True
 
+    def require_up(self) -> None:
+        """Raises: StoreDown."""
+        self._up()
+
     def create(self, staged: str, *, size_hint: int | None) -> "MemoryWriter":
         self._up()
         with self._lock:
@@ -82,6 +86,16 @@ class MemoryStore:
             new = key not in self._keys
             self._keys.setdefault(key, time.time())
         return new
+
+    def replace(self, sealed: SealedBlob, *, sha256: str, key: str) -> None:
+        self._up()
+        check_digest(sha256, key=key)
+        with self._lock:
+            entry = self._staged.pop(sealed.staged, None)
+            if entry is None:
+                raise BlobMissing(detail=key)
+            self._objects[sha256] = (bytes(entry.data), time.time())
+            self._keys[key] = time.time()
 
     def link(self, *, sha256: str, key: str) -> bool:
         self._up()
@@ -132,13 +146,15 @@ class MemoryStore:
                 staged=staged, size=len(entry.data), modified=entry.modified, held=entry.holders > 0
             )
 
-    def sweep(self, *, parts_older_than_s: float) -> int:
+    def sweep(self, *, parts_older_than_s: float, prefix: str = "") -> int:
         self._up()
         before = time.time() - parts_older_than_s
         dead = [
             staged
             for staged, entry in self._staged.items()
-            if not entry.holders and (not entry.parts or entry.modified <= before)
+            if staged.startswith(prefix)
+            and not entry.holders
+            and (not entry.parts or entry.modified <= before)
         ]
         for staged in dead:
             del self._staged[staged]

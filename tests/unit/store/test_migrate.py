@@ -3,6 +3,7 @@
 import hashlib
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -10,7 +11,8 @@ from gateway.errors import StoreFull
 from gateway.store.base import BlobStat, BlobStore
 from gateway.store.disk import DiskStore
 from gateway.store.keys import blob_key
-from gateway.store.migrate import Migration, migrate
+from gateway.store.migrate import STAGED_PREFIX, Migration, migrate
+from gateway.store.verified import Verified
 from tests.support.memory_store import MemoryStore
 
 
@@ -68,6 +70,111 @@ def test_a_target_that_stores_something_else_is_found_out(disk: DiskStore) -> No
     target = Rotting()
     assert migrate(disk, target).damaged == [key]
     assert list(target.keys()) == []
+
+
+def damage(store: DiskStore, key: str) -> None:
+    """One other byte, in place: the size stays, and so do all the other names."""
+    path = store._root / "blobs" / key
+    path.chmod(0o600)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def test_what_the_target_has_is_digested_and_replaced_if_it_is_damaged(
+    disk: DiskStore, tmp_path: Path
+) -> None:
+    keys = [put(disk, "one", b"1" * 3_000_000), put(disk, "two", b"2"), put(disk, "same", b"2")]
+    target = DiskStore(tmp_path / "target", reserve_bytes=0, fsync=False)
+    migrate(disk, target)
+    damage(target, keys[1])  # and so the other name of these bytes
+    trusting = migrate(disk, target, trust_existing=True)
+    assert (trusting.present, trusting.repaired) == (3, 0)
+    said: list[str] = []
+    done = migrate(disk, target, tell=said.append)
+    assert (done.present, done.repaired, done.copied, done.damaged) == (1, 2, 0, [])
+    assert any(line.startswith(f"{keys[1]}: damaged in the target") for line in said)
+    assert [read(target, key) for key in keys] == [read(disk, key) for key in keys]
+    assert migrate(disk, target) == Migration(present=3)
+
+
+def test_what_is_damaged_on_both_sides_is_named(disk: DiskStore, tmp_path: Path) -> None:
+    key = put(disk, "one", b"1" * 1000)
+    target = DiskStore(tmp_path / "target", reserve_bytes=0, fsync=False)
+    migrate(disk, target)
+    damage(disk, key)
+    assert migrate(disk, target) == Migration(present=1)  # nothing is copied over bytes that are right
+    damage(target, key)
+    assert migrate(disk, target).damaged == [key]
+    assert list(target.uploads()) == []
+
+
+def test_damaged_bytes_that_the_target_has_under_another_key_are_not_taken_for_right(
+    disk: DiskStore, tmp_path: Path
+) -> None:
+    data = b"1" * 1000
+    target = DiskStore(tmp_path / "target", reserve_bytes=0, fsync=False)
+    damage(target, put(target, "other", data))
+    key = put(disk, "one", data)
+    assert migrate(disk, target).repaired == 1
+    assert read(target, key) == data
+
+
+def test_a_run_that_goes_on_reads_nothing_twice_until_it_has_come_to_its_end(
+    disk: DiskStore, tmp_path: Path
+) -> None:
+    reads: list[str] = []
+
+    class Watched(MemoryStore):
+        def open(self, key: str, *, offset: int = 0, length: int | None = None) -> BinaryIO:
+            reads.append(key)
+            return super().open(key, offset=offset, length=length)
+
+    file = tmp_path / "migrate" / "verified"
+    first, second = put(disk, "one", b"1"), put(disk, "two", b"2")
+    target = Watched()
+    put(target, "one", b"1")
+
+    class Broken(Exception):
+        pass
+
+    def break_off(line: str) -> None:
+        if line.startswith(second):
+            raise Broken
+
+    with pytest.raises(Broken):
+        migrate(disk, target, verified=Verified(file), tell=break_off)
+    assert reads == [second]
+    assert second in file.read_text()
+    assert migrate(disk, target, verified=Verified(file)).present == 2
+    assert reads == [second, first]
+    assert not file.exists()
+    assert migrate(disk, target, verified=Verified(file)).present == 2
+    assert sorted(reads[2:]) == sorted([first, second])
+
+
+def test_what_was_written_to_since_it_was_verified_is_read_again(tmp_path: Path) -> None:
+    verified = Verified(tmp_path / "verified")
+    verified.add("key", BlobStat(size=1, modified=1.0))
+    again = Verified(tmp_path / "verified")
+    assert again.knows("key", BlobStat(size=1, modified=1.0))
+    assert not again.knows("key", BlobStat(size=1, modified=2.0))
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next_one_and_nothing_else_is(
+    disk: DiskStore, tmp_path: Path
+) -> None:
+    put(disk, "one", b"1")
+    target = DiskStore(tmp_path / "target", reserve_bytes=0, fsync=False)
+    dead, foreign = f"{STAGED_PREFIX}{'a' * 32}", "b" * 32
+    for name in (dead, foreign):
+        writer = target.create(name, size_hint=None)
+        writer.write(b"half")
+        writer.abandon()
+    alive = target.create(f"{STAGED_PREFIX}{'c' * 32}", size_hint=None)
+    migrate(disk, target)
+    assert {upload.staged for upload in target.uploads()} == {foreign, alive.staged}
+    alive.discard()
 
 
 def test_what_comes_and_goes_meanwhile_comes_along(disk: DiskStore) -> None:
