@@ -13,7 +13,7 @@ from gateway.outbox_records import OutboxFolder
 from gateway.settings import Settings
 from gateway.store.base import StagedUpload
 from gateway.store.opening import open_store
-from gateway.upload.route_stores import open_route_stores
+from gateway.upload.route_stores import RouteFiles, open_route_stores
 
 
 @click.group()
@@ -25,20 +25,22 @@ def uploads() -> None:
 @settings_options
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def ls(config: Path | None, data_dir: Path | None, *, as_json: bool) -> None:
-    """List uploads in progress, and commits that wait for the core."""
+    """List uploads in progress, those of upload routes too, and commits that wait for the core."""
     settings: Settings = load_settings(config, {"server.data_dir": data_dir}).settings
-    try:
-        staged = sorted(open_store(settings).uploads(), key=lambda upload: upload.modified)
-    except GatewayError as exc:
-        raise click.ClickException(str(exc)) from exc
+    staged, problems = find_uploads(settings)
     waiting = waiting_commits(settings)
     if as_json:
-        listed = [{"id": u.staged, "size": u.size, "modified": u.modified, "active": u.held} for u in staged]
-        click.echo(json.dumps({"uploads": listed, "waiting_commits": waiting}))
-        return
-    for upload in staged:
-        click.echo(describe(upload, time.time()))
-    click.echo(f"{len(staged)} uploads in progress, {waiting} commits wait for the core")
+        click.echo(
+            json.dumps({"uploads": [as_object(*found) for found in staged], "waiting_commits": waiting})
+        )
+    else:
+        for route, upload in staged:
+            click.echo(describe(route, upload, time.time()))
+        click.echo(f"{len(staged)} uploads in progress, {waiting} commits wait for the core")
+    for problem in problems:
+        click.echo(f"gateway: not listed: {problem}", err=True)
+    if problems:
+        sys.exit(1)
 
 
 @uploads.command()
@@ -76,7 +78,40 @@ def waiting_commits(settings: Settings) -> int:
         return 0
 
 
-def describe(upload: StagedUpload, now: float) -> str:
+def find_uploads(settings: Settings) -> tuple[list[tuple[str, StagedUpload]], list[str]]:
+    """Each upload with its route ("" = the registry), oldest first; and which stores could not be asked, and why."""
+    images = open_store(settings)
+    places: dict[tuple[Path | None, str], list[str]] = {}
+    stores: dict[tuple[Path | None, str], RouteFiles] = {}
+    for route, files in open_route_stores(settings, images):
+        # Routes may share a folder. Its files do not tell by which they came.
+        stores.setdefault((route.store, route.store_s3), files)
+        places.setdefault((route.store, route.store_s3), []).append(route.place)
+    sources = [("", images.uploads)]
+    sources += [(", ".join(places[where]), files.incoming) for where, files in stores.items()]
+    found: list[tuple[str, StagedUpload]] = []
+    problems: list[str] = []
+    for name, uploads_of in sources:
+        try:
+            found += [(name, upload) for upload in uploads_of()]
+        except GatewayError as exc:
+            problems.append(f"{name or 'the registry'}: {exc}")
+    return sorted(found, key=lambda pair: pair[1].modified), problems
+
+
+def as_object(route: str, upload: StagedUpload) -> dict[str, object]:
+    """One upload for programs."""
+    return {
+        "id": upload.staged,
+        "size": upload.size,
+        "modified": upload.modified,
+        "active": upload.held,
+        "route": route,
+    }
+
+
+def describe(route: str, upload: StagedUpload, now: float) -> str:
     """One upload for people."""
     state = "running" if upload.held else "left over"
-    return f"{upload.staged}  {upload.size / 1e6:12.1f} MB  {now - upload.modified:8.0f} s ago  {state}"
+    line = f"{upload.staged}  {upload.size / 1e6:12.1f} MB  {now - upload.modified:8.0f} s ago  {state}"
+    return f"{line}  {route}" if route else line

@@ -12,12 +12,14 @@ from a dead one. A name there is of a file that no backend was told of, and is s
 
 import re
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from gateway.errors import BlobMissing, StoreError
 from gateway.settings import S3
+from gateway.store.base import StagedUpload
 from gateway.store.disk_staging import Staging
 from gateway.store.s3 import PART_PATIENCE_S, S3Wire
 from gateway.store.s3_answers import S3Faults
@@ -91,6 +93,16 @@ class S3RouteStore:
         """What S3 has of files that are not whole yet, whoever sends them. Raises: S3Fault, StoreDown."""
         found = list(self._multiparts.list(self._prefix))
         return [upload for upload in found if _NAME.fullmatch(upload.key.removeprefix(self._prefix))]
+
+    def incoming(self) -> Iterator[StagedUpload]:
+        """The files that this machine began and that are not handed over. Raises: StoreDown."""
+        for upload in self._alive.uploads():
+            key = self._key_of(upload.staged)
+            with S3Faults():
+                # Asked key by key: MinIO does not list what is under way below a prefix.
+                sent = sum(self._multiparts.sent_bytes(begun) for begun in self._multiparts.list(key))
+                size = self._records.size_of(key) or sent
+            yield StagedUpload(staged=upload.staged, size=size, modified=upload.modified, held=upload.held)
 
     def free_bytes(self) -> int | None:
         """S3 does not tell."""

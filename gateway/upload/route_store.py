@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from gateway.store.base import BlobWriter, SealedBlob
+from gateway.store.base import BlobWriter, SealedBlob, StagedUpload
 from gateway.store.disk_staging import Staging, write_all
 from gateway.store.syscalls import DiskFaults
 
@@ -150,6 +150,10 @@ class RouteStore:
             folder = f"{folder}/{name[end - level : end]}"
             end -= level
         return folder
+
+    def incoming(self) -> Iterator[StagedUpload]:
+        """The files on their way in, and left over. Raises: StoreDown."""
+        return self._staging.uploads()
 
     def free_bytes(self) -> int | None:
         """Room for new files, beyond the reserve."""

@@ -1,13 +1,13 @@
 """Owns the choice of where an upload route's files go: a folder, or a bucket."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.errors import GatewayError
 from gateway.settings import Settings
 from gateway.settings_routes import Route
-from gateway.store.base import BlobStore, BlobWriter
+from gateway.store.base import BlobStore, BlobWriter, StagedUpload
 from gateway.upload.route_store import RouteStore, new_name
 
 if TYPE_CHECKING:
@@ -30,6 +30,10 @@ class RouteFiles(Protocol):
 
     def path_of(self, name: str) -> str:
         """What the backend is told as ``$upload_tmp_path``."""
+        ...
+
+    def incoming(self) -> Iterator[StagedUpload]:
+        """The files on their way in, and left over, but for small ones that are read whole. Raises: StoreDown."""
         ...
 
     def free_bytes(self) -> int | None:
@@ -65,19 +69,44 @@ def sweep_route_stores(stores: Iterable[tuple[Route, RouteFiles]]) -> int:
     return removed
 
 
-def open_route_stores(settings: Settings, images: BlobStore) -> list[tuple[Route, RouteFiles]]:
-    """The store of each upload route. All that is on its way to S3, ``images`` too, shares one bound of memory."""
+type RouteStores = list[tuple[Route, RouteFiles]]
+
+
+def open_route_stores(settings: Settings, images: BlobStore, before: RouteStores | None = None) -> RouteStores:
+    """The store of each upload route. All that is on its way to S3, ``images`` too, shares one bound of memory.
+
+    ``before``: those of other settings; what serves the same route goes on.
+    """
     routes = [route for route in settings.routes if route.action == "upload"]
-    buffers = _shared_buffers(settings, images) if any(route.store_s3 for route in routes) else None
-    return [(route, open_route_store(route, settings, buffers)) for route in routes]
+    before = before or []
+    buffers = _shared_buffers(settings, images, before) if any(route.store_s3 for route in routes) else None
+    kept = [next((store for known, store in before if known == route), None) for route in routes]
+    return [
+        (route, store or open_route_store(route, settings, buffers))
+        for route, store in zip(routes, kept, strict=True)
+    ]
 
 
-def _shared_buffers(settings: Settings, images: BlobStore | None) -> "Buffers":
+def resize_buffers(stores: Iterable[object], budget_bytes: int) -> None:
+    """Let what is on its way to S3 take so much memory from now on."""
+    for store in stores:
+        buffers = getattr(store, "buffers", None)  # a folder has none
+        if buffers is not None:
+            buffers.resize(budget_bytes)
+
+
+def _shared_buffers(
+    settings: Settings, images: BlobStore | None, before: Iterable[tuple[Route, RouteFiles]] = ()
+) -> "Buffers":
     from gateway.store.s3_memory import Buffers  # noqa: PLC0415 - see below
     from gateway.store.s3_store import S3Store  # noqa: PLC0415
+    from gateway.upload.route_s3 import S3RouteStore  # noqa: PLC0415
 
     if isinstance(images, S3Store):
         return images.buffers
+    for _, store in before:
+        if isinstance(store, S3RouteStore):
+            return store.buffers
     return Buffers(settings.limits.buffer_bytes // 2, part_bytes=settings.storage.s3.part_bytes)
 
 

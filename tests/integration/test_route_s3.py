@@ -33,7 +33,8 @@ def site(seaweed: Seaweed, short_path: Path) -> Iterator[Site]:
     settings = {
         "MINIO_SERVER": seaweed.endpoint, "MINIO_ROOT_USER": ACCESS_KEY, "MINIO_ROOT_PASSWORD": SECRET_KEY,
     }  # fmt: skip
-    with running_site(short_path, {"s3": SAYS}, s3_places={"s3": PLACE}, settings=settings) as running:
+    variants = {"s3": SAYS, "folder": ""}
+    with running_site(short_path, variants, s3_places={"s3": PLACE}, settings=settings) as running:
         yield running
 
 
@@ -77,6 +78,29 @@ def test_nothing_is_in_the_bucket_of_what_the_backend_refused_or_never_heard_of(
         client.sendall(cut[: 12 * MIB])
     until(lambda: json.loads(site.send("-/uploads", b"", method="GET")[1]) == {"uploads": []})
     until(lambda: _objects(store) == [] and not store.uploads())
+
+
+def test_what_is_on_its_way_on_a_route_is_listed_whatever_its_store(site: Site) -> None:
+    config = site.product.folder / "gateway.toml"
+
+    def listed() -> dict[str, tuple[bool, bool]]:
+        said = site.product.run("gateway", "uploads", "ls", "--json", "--config", config).stdout
+        found = json.loads(said)["uploads"]
+        return {one["route"]: (one["active"], one["size"] >= 8 * MIB) for one in found}
+
+    body = part(FILE, bytes(40 * MIB))[:-2]
+    with site.begin("s3", "Content-Length: 99999999") as one:
+        one.sendall(body)
+        with site.begin("folder", "Content-Length: 99999999") as other:
+            other.sendall(body)
+            until(lambda: listed() == {"/s3": (True, True), "/folder": (True, True)})
+            for_people = site.product.run("gateway", "uploads", "ls", "--config", config).stdout
+            assert "running  /s3\n" in for_people
+            assert "2 uploads in progress" in for_people
+            site.product.kill()
+    assert listed() == {"/s3": (False, True), "/folder": (False, True)}
+    site.product.start()
+    assert listed() == {}
 
 
 def test_killing_the_gateway_leaves_nothing_in_the_bucket_after_its_next_start(
