@@ -59,8 +59,9 @@ from gateway.store.opening import open_store, renew_keys
 from gateway.supervise import Child, Workers, core_program, worker_number
 from gateway.systemd import keep_watchdog, notify
 from gateway.tally import Kind, open_tally
-from gateway.trace.feed import Hop, TraceFeed
-from gateway.trace.hops import OnS3Wire, PoolHop, S3Hop
+from gateway.trace.events import Hop
+from gateway.trace.feed import TraceFeed
+from gateway.trace.hops import hops_of
 from gateway.upload.handler import UploadResources, WebUpload
 from gateway.upload.parts import PartJournal, PartsIntake
 from gateway.upload.progress import ProgressBoard
@@ -174,13 +175,8 @@ class Gateway:
         )
 
     def _hops(self) -> Iterator[Hop]:
-        yield PoolHop("core", self.upstreams)
-        for backend in self.backends:
-            for pool in backend.pools:
-                yield PoolHop(f"route {backend.place}", pool)
-        for store in (self.store, *(store for _, store in self.route_stores)):
-            if isinstance(store, OnS3Wire):
-                yield S3Hop(store.wire, self.settings)
+        stores = (self.store, *(store for _, store in self.route_stores))
+        return hops_of(self.upstreams, self.backends, stores, self.settings)
 
     def _route_handlers(self, resources: UploadResources) -> Iterator[RouteHandler]:
         settings, stores = self.settings, iter(self.route_stores)

@@ -2,26 +2,20 @@
 
 import json
 import logging
-import re
 import sys
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Final, Protocol, TextIO
 
-from gateway.contract import BLOB_PREFIX, TRANSFER_PREFIX, UPLOAD_STATUS_PREFIX
 from gateway.errors import ClientError, CoreDown, CoreRefused, GatewayError, InMaintenance, UpstreamError
 from gateway.http.exchange import Peer
 from gateway.http.head import RequestHead
+from gateway.mask import mask_target
 from gateway.settings import Log
 
 log = logging.getLogger("gateway")
 
 ACCESS: Final = logging.getLogger("gateway.access")
-_MASK: Final = "***"
-_SECRET_PATHS: Final = (TRANSFER_PREFIX, BLOB_PREFIX, UPLOAD_STATUS_PREFIX, "/uploads/")
-_SECRET_QUERY: Final = re.compile(
-    r"(?i)((?:^|&)[^&=]*(?:token|signature|ticket|password|secret|credential|api_?key|session)[^&=]*=)[^&]*"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,16 +35,6 @@ class Access:
     seconds: float
     route: str = ""
     error: str = ""
-
-
-def mask_target(target: str) -> str:
-    """The target with everything that gives access replaced: whoever reads a log must not be able to pull by it."""
-    path, mark, query = target.partition("?")
-    for prefix in _SECRET_PATHS:
-        if path.startswith(prefix) and len(path) > len(prefix):
-            path = prefix + _MASK
-            break
-    return path + mark + (_SECRET_QUERY.sub(rf"\1{_MASK}", query) if query else "")
 
 
 def note_access(access: Access) -> None:

@@ -77,6 +77,15 @@ class UpstreamPool:
         self._from_before: set[UpstreamConnection] = set()  # dialled before the last one
         self.observer: Observer | None = None
 
+    @property
+    def url(self) -> str:
+        """Where it leads: ``unix:/path`` or ``http(s)://host:port``."""
+        name = self._dialer.name
+        if name.startswith("unix:"):
+            return name
+        host, _, port = name.rpartition(":")
+        return f"{'https' if self._dialer.is_tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+
     def __repr__(self) -> str:
         return (
             f"<UpstreamPool {self._dialer.name} open={len(self._open)} idle={len(self._idle)}"

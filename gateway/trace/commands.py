@@ -1,6 +1,7 @@
 """Owns ``gateway trace``: words on the command line to one run of it."""
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -56,7 +57,7 @@ def trace(config: Path | None, data_dir: Path | None, replay: Path | None, **opt
 
     Ctrl-C ends it, and the gateway is as before.
     """
-    from gateway.trace.session import TraceFailed  # noqa: PLC0415
+    from gateway.trace.session import NoSuchHop, TraceFailed  # noqa: PLC0415
     from gateway.trace.session import trace as run  # noqa: PLC0415
     from gateway.trace.stories import BadFilter  # noqa: PLC0415
 
@@ -65,16 +66,10 @@ def trace(config: Path | None, data_dir: Path | None, replay: Path | None, **opt
         if replay is not None:
             _replay(replay, wishes)
             return
-        settings = load_settings(config, {"server.data_dir": data_dir}).settings
-        uses_s3 = settings.storage.kind == "s3" or any(route.store_s3 for route in settings.routes)
-        if "s3" in wishes.inspect and not uses_s3:
-            if options["inspect"] != _ALL:
-                raise click.UsageError(
-                    "--inspect s3: images are not kept in S3 (storage.kind), nor are the files of a route (store_s3)"
-                )
-            wishes = _wishes({**options, "inspect": "core"})
-        asyncio.run(run(settings, wishes, _say, _note))
-    except BadFilter as exc:
+        # Nothing else of the settings: they may be in the environment of the gateway, which is asked.
+        folder = load_settings(config, {"server.data_dir": data_dir}).settings.data_dir / "run"
+        asyncio.run(run(folder, wishes, _say, _note))
+    except (BadFilter, NoSuchHop) as exc:
         click.echo(f"gateway: {exc}", err=True)
         sys.exit(USAGE_EXIT)
     except (TraceFailed, OSError) as exc:
@@ -105,6 +100,7 @@ def _wishes(options: dict[str, Any]) -> Any:
         slowest=_SLOWEST if options["slowest"] else 0,
         seconds=options["seconds"],
         inspect=("core", "s3") if inspect == _ALL else (inspect,) if inspect else (),
+        all_there=inspect == _ALL,
         listen=options["listen"],
         save=options["save"],
     )
@@ -120,6 +116,8 @@ def _replay(file: Path, wishes: Any) -> None:
             # Each exchange is a story of its own: the client's side is not in the file.
             show.take_inspected({**event, "id": ""})
             show.flush()
+            if show.is_cut:
+                break
     except ValueError as exc:
         click.echo(f"gateway: {exc}", err=True)
         sys.exit(1)
@@ -128,8 +126,14 @@ def _replay(file: Path, wishes: Any) -> None:
 
 
 def _say(line: str) -> None:
-    click.echo(line)
-    sys.stdout.flush()
+    """Raises: BrokenPipeError."""
+    try:
+        click.echo(line)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is left in the buffer would be a complaint at the end: `trace | head` is no mistake.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
 
 
 def _note(line: str) -> None:

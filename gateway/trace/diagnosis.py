@@ -1,18 +1,13 @@
-"""Owns the question why S3 refused a request: which part of its signature differs, said in a sentence.
+"""Owns the question what is wrong with a signed request to S3, said in sentences.
 
-What a request states openly is compared first. Then the signature is computed as the server does; if it differs, the
-parts that clients get wrong are varied one by one, then by two, until a variation gives the client's signature: that
-part differs.
+What a request states openly is compared first. Then the signature is computed as the server does. Servers differ in
+what they check: what one lets pass is told too, for another one will not.
 """
 
-import itertools
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Final, Literal
-from urllib.parse import quote, unquote
+from collections.abc import Iterator
+from typing import Final
 
-from gateway.settings import S3
+from gateway.trace.case import Case, Difference, Expectation
 from gateway.trace.sigv4 import (
     EMPTY_SHA256,
     PAYLOAD_HEADER,
@@ -22,99 +17,62 @@ from gateway.trace.sigv4 import (
     SignedRequest,
     canonical_path,
     compute,
+    declared_payload,
+    is_digest,
     is_version_2,
     read_claim,
 )
+from gateway.trace.variations import find_variation, known_hosts, unsigned_payload_header
 
 SKEW_S: Final = 900  # what S3 servers allow
-_STREAMING: Final = "STREAMING-"
-
-type Part = Literal[
-    "secret key",
-    "access key",
-    "clock",
-    "expiry",
-    "host",
-    "signed headers",
-    "payload hash",
-    "region",
-    "path encoding",
-    "signature version",
-    "no signature",
-    "server",
-]
+_AWS_ONLY: Final = "AWS refuses it"
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One part that is not as it should be."""
-
-    part: Part
-    sentence: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expectation:
-    """What the settings say a right signature is made of. ``secrets`` maps access keys to secret keys."""
-
-    secrets: Mapping[str, str]
-    region: str
-    hosts: tuple[str, ...]
-
-    @classmethod
-    def of(cls, settings: S3, *further_hosts: str) -> "Expectation":
-        """From the settings of the S3 store."""
-        pairs = (
-            (settings.access_key, settings.secret_key),
-            (settings.previous_access_key, settings.previous_secret_key),
-        )
-        known = {access.get_secret_value(): secret.get_secret_value() for access, secret in pairs}
-        return cls(
-            secrets={access: secret for access, secret in known.items() if access},
-            region=settings.region,
-            hosts=(settings.endpoint, settings.external_endpoint, *further_hosts),
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
-    """What is known of a request that S3 refused.
-
-    now: the server's clock, by its Date field.
-    body_sha256: of the bytes that were sent, "" if nobody counted.
-    code: S3's word for the error, "" if it said none.
-    """
-
-    request: SignedRequest
-    now: datetime
-    body_sha256: str = ""
-    code: str = ""
-
-
-def explain(refusal: Refusal, expected: Expectation) -> tuple[Difference, ...]:
-    """What differs, the decisive part first. Never empty."""
-    request = refusal.request
-    claim = read_claim(request)
+def explain(case: Case, expected: Expectation) -> tuple[Difference, ...]:
+    """What differs in a request that was refused, the decisive part first. Never empty."""
+    claim = read_claim(case.request)
     if claim is None:
-        return (_unsigned(request),)
-    open_faults = tuple(_open_faults(refusal, claim, expected))
-    secret = expected.secrets.get(claim.access_key)
-    if secret is None:
+        return (_unsigned(case.request),)
+    found = _differences(case, claim, expected)
+    if claim.access_key not in expected.secrets:
         sentence = f"The access key '{claim.access_key}' is not one that these settings know."
-        return (Difference("access key", sentence), *open_faults)
+        return (Difference("access key", sentence), *found)
+    return found or (_refused_although_right(case),)
+
+
+def doubt(case: Case, expected: Expectation) -> tuple[str, ...]:
+    """What is wrong with a request that this server let pass; () if nothing is, or nothing can be said of it."""
+    claim = read_claim(case.request)
+    if claim is None:
+        return ()
+    found = _differences(case, claim, expected)
+    return tuple(f"This server let it pass; {fault.strict}: {fault.sentence}" for fault in found)
+
+
+def _differences(case: Case, claim: Claim, expected: Expectation) -> tuple[Difference, ...]:
+    """What is openly wrong, and what makes the signature another one than ours."""
+    request = case.request
+    open_faults = tuple(_open_faults(case, claim, expected))
+    secret = expected.secrets.get(claim.access_key)
+    if secret is None or any(request.get(name) is None for name in claim.signed):
+        return open_faults  # without the key or with a part missing, nothing can be said of the signature
     basis = _as_the_server_sees_it(request, claim, secret)
     if compute(request, claim, basis) == claim.signature:
-        return open_faults or (_refused_although_right(refusal),)
-    if any(request.get(name) is None for name in claim.signed):
-        return open_faults  # with a part of it missing, nothing can be said of the key
-    varied = _find_variation(refusal, claim, basis, expected)
-    if varied:
-        return (*varied, *(fault for fault in open_faults if fault.part not in {v.part for v in varied}))
-    sentence = (
-        f"The secret key differs: '{claim.access_key}' signed with another one than the settings have"
-        " (no known host, path encoding, region or payload hash explains the signature)."
+        return open_faults
+    varied = find_variation(case, claim, basis, expected) or (_unexplained(request, claim, expected),)
+    return (*varied, *(fault for fault in open_faults if fault.part not in {found.part for found in varied}))
+
+
+def _unexplained(request: SignedRequest, claim: Claim, expected: Expectation) -> Difference:
+    # A signature tells nothing of what went into it: another key and a host we cannot think of look the same.
+    hosts = ", ".join(known_hosts(request, expected))
+    return Difference(
+        "secret key or host",
+        f"The secret key or the host that was signed differs: the secret of '{claim.access_key}' in the settings"
+        f" does not give this signature. These hosts were tried, with other ports and without: {hosts};"
+        " and other path encodings, regions and payload hashes.",
+        strict=f"it does not check signatures, or has another secret key for '{claim.access_key}'",
     )
-    return (Difference("secret key", sentence), *open_faults)
 
 
 def _unsigned(request: SignedRequest) -> Difference:
@@ -133,42 +91,43 @@ def _as_the_server_sees_it(request: SignedRequest, claim: Claim, secret: str) ->
     # Servers hash over the header's word when it is there, in the query form too; that it is not signed is the
     # classic mistake with presigned URLs.
     fallback = UNSIGNED_PAYLOAD if claim.form == "query" else EMPTY_SHA256
-    declared = dict(request.query).get("X-Amz-Content-Sha256") or request.get(PAYLOAD_HEADER)
     return Basis(
         secret_key=secret,
         region=claim.region,
         path=canonical_path(request.path),
-        payload=declared or fallback,
+        payload=declared_payload(request) or fallback,
     )
 
 
 # -- what is openly wrong
 
 
-def _open_faults(refusal: Refusal, claim: Claim, expected: Expectation) -> Iterator[Difference]:
-    yield from _clock_faults(refusal, claim)
+def _open_faults(case: Case, claim: Claim, expected: Expectation) -> Iterator[Difference]:
+    yield from _clock_faults(case, claim)
     if claim.region != expected.region and expected.region:
         yield Difference(
-            "region", f"It is signed for region '{claim.region}', the server's is '{expected.region}'."
+            "region",
+            f"The region is signed as '{claim.region}', the settings say '{expected.region}'.",
+            strict=f"{_AWS_ONLY}, and MinIO where a region is set",
         )
-    yield from _header_faults(refusal.request, claim)
-    declared = refusal.request.get(PAYLOAD_HEADER) or ""
-    if refusal.body_sha256 and _is_hash(declared) and declared != refusal.body_sha256:
+    yield from _header_faults(case.request, claim)
+    declared = declared_payload(case.request)
+    if case.body_sha256 and is_digest(declared) and declared.lower() != case.body_sha256:
         yield Difference(
             "payload hash",
             f"{PAYLOAD_HEADER} promises {declared[:12]}…, the bytes that were sent have"
-            f" {refusal.body_sha256[:12]}…: another body than the one that was signed.",
+            f" {case.body_sha256[:12]}…: another body than the one that was signed.",
         )
 
 
-def _clock_faults(refusal: Refusal, claim: Claim) -> Iterator[Difference]:
+def _clock_faults(case: Case, claim: Claim) -> Iterator[Difference]:
     when = claim.when
     if when is None:
         yield Difference("clock", f"The time of signing, '{claim.stamp}', cannot be read.")
         return
-    late_s = (refusal.now - when).total_seconds()
+    late_s = (case.now - when).total_seconds()
     skew = (
-        f"The clocks differ: it was signed at {when:%H:%M:%S}, the server has {refusal.now:%H:%M:%S} UTC,"
+        f"The clocks differ: it was signed at {when:%H:%M:%S}, the server has {case.now:%H:%M:%S} UTC,"
         f" {abs(late_s) / 60:.0f} minutes {'later' if late_s > 0 else 'earlier'}"
     )
     if claim.expires_s is not None:
@@ -195,137 +154,29 @@ def _header_faults(request: SignedRequest, claim: Claim) -> Iterator[Difference]
         if not name.startswith("x-amz-"):
             continue
         if name == PAYLOAD_HEADER and claim.form == "query":
-            yield Difference("signed headers", _unsigned_payload_header(claim))
+            yield Difference("signed headers", unsigned_payload_header(claim))
         else:
             yield Difference(
                 "signed headers",
                 f"The header {name} is sent but not signed (SignedHeaders={';'.join(claim.signed)}).",
+                strict=_AWS_ONLY,
             )
 
 
-def _unsigned_payload_header(claim: Claim) -> str:
-    return (
-        f"The client sends {PAYLOAD_HEADER}, but the URL was signed without it"
-        f" (SignedHeaders={';'.join(claim.signed)}, so over {UNSIGNED_PAYLOAD}): sign that header when the URL"
-        " is made, with the digest the client will send."
-    )
-
-
-def _refused_although_right(refusal: Refusal) -> Difference:
-    said = f" ({refusal.code})" if refusal.code else ""
-    if refusal.code in {"SignatureDoesNotMatch", "InvalidAccessKeyId"}:
+def _refused_although_right(case: Case) -> Difference:
+    said = f" ({case.code})" if case.code else ""
+    if case.code in {"SignatureDoesNotMatch", "InvalidAccessKeyId"}:
         return Difference(
             "secret key",
             f"The signature is right for the keys in the settings, and the server refuses it{said}:"
             " it knows another secret key, or does not know this access key.",
         )
-    if refusal.code == "RequestTimeTooSkewed":
+    if case.code == "RequestTimeTooSkewed":
         return Difference("clock", f"The signature is right; the server's clock differs from ours{said}.")
-    if not refusal.code:
+    if not case.code:
         return Difference(
             "server",
             "The signature is right for the keys in the settings; the server refuses without a reason:"
             " it knows another secret key, or forbids this.",
         )
     return Difference("server", f"The signature is right; the server refuses for a reason of its own{said}.")
-
-
-# -- what explains another signature
-
-
-@dataclass(frozen=True, slots=True)
-class _Variation:
-    difference: Difference
-    changes: Mapping[str, str]
-
-
-def _find_variation(
-    refusal: Refusal, claim: Claim, basis: Basis, expected: Expectation
-) -> tuple[Difference, ...]:
-    """The fewest changes of what was signed that give the client's signature; () if none do."""
-    variations = tuple(_variations(refusal, claim, basis, expected))
-    for count in (1, 2):
-        for chosen in itertools.combinations(variations, count):
-            changes: dict[str, str] = {}
-            for variation in chosen:
-                changes |= variation.changes
-            is_real = len({variation.difference.part for variation in chosen}) == count
-            if is_real and compute(refusal.request, claim, replace(basis, **changes)) == claim.signature:
-                return tuple(variation.difference for variation in chosen)
-    return ()
-
-
-def _variations(refusal: Refusal, claim: Claim, basis: Basis, expected: Expectation) -> Iterator[_Variation]:
-    yield from _other_payloads(refusal, claim, basis)
-    yield from _other_hosts(refusal.request, expected)
-    yield from _other_paths(refusal.request, basis)
-    for region in dict.fromkeys((expected.region, "us-east-1", "")):
-        if region != basis.region:
-            sentence = f"The scope says region '{basis.region}', the signing key was made for '{region}'."
-            yield _Variation(Difference("region", sentence), {"region": region})
-    for access, secret in expected.secrets.items():
-        if secret != basis.secret_key:
-            sentence = f"The secret key differs: '{claim.access_key}' signed with the secret of '{access}'."
-            yield _Variation(Difference("secret key", sentence), {"secret_key": secret})
-
-
-def _other_payloads(refusal: Refusal, claim: Claim, basis: Basis) -> Iterator[_Variation]:
-    declared = refusal.request.get(PAYLOAD_HEADER) or ""
-    candidates = (UNSIGNED_PAYLOAD, declared, refusal.body_sha256, EMPTY_SHA256)
-    for payload in dict.fromkeys(candidates):
-        if not payload or payload == basis.payload:
-            continue
-        if claim.form == "query" and declared and PAYLOAD_HEADER not in claim.signed:
-            difference = Difference("signed headers", _unsigned_payload_header(claim))
-        else:
-            sentence = (
-                f"The payload hash differs: signed over {_short(payload)}, sent as {_short(basis.payload)}."
-            )
-            difference = Difference("payload hash", sentence)
-        yield _Variation(difference, {"payload": payload})
-        if PAYLOAD_HEADER in claim.signed:
-            yield _Variation(difference, {"payload": payload, "declared": payload})
-
-
-def _other_hosts(request: SignedRequest, expected: Expectation) -> Iterator[_Variation]:
-    sent = request.get("host") or ""
-    names: list[str] = []
-    for host in (*expected.hosts, request.get("x-forwarded-host") or "", sent):
-        bare = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
-        names += (host, bare, f"{bare}:80", f"{bare}:443")
-    for host in dict.fromkeys(names):
-        if host and host != sent:
-            sentence = (
-                f"The host differs: signed for '{host}', sent to '{sent}';"
-                " a proxy changed Host, or the URL was made for another name of the server."
-            )
-            yield _Variation(Difference("host", sentence), {"host": host})
-
-
-def _other_paths(request: SignedRequest, basis: Basis) -> Iterator[_Variation]:
-    raw, plain = request.path, unquote(request.path)
-    ways = {
-        "with ':' unencoded": quote(plain, safe="/:-._~"),
-        "as it was sent, not in the canonical encoding": raw,
-        "without any encoding": plain,
-        "encoded twice": quote(basis.path, safe="/-._~"),
-        "with '/' encoded too": "/" + quote(plain.removeprefix("/"), safe="-._~"),
-        "with '+' for a space": basis.path.replace("%20", "+"),
-    }
-    seen = {basis.path}
-    for how, path in ways.items():
-        if path in seen:
-            continue
-        seen.add(path)
-        sentence = f"The path was signed {how}; the canonical path is {basis.path} (':' is %3A there)."
-        yield _Variation(Difference("path encoding", sentence), {"path": path})
-
-
-def _is_hash(payload: str) -> bool:
-    return bool(payload) and payload != UNSIGNED_PAYLOAD and not payload.startswith(_STREAMING)
-
-
-def _short(payload: str) -> str:
-    if not _is_hash(payload):
-        return payload
-    return "the hash of nothing" if payload == EMPTY_SHA256 else f"{payload[:12]}…"

@@ -4,13 +4,13 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from gateway.http.head import Field
-from gateway.log import mask_target
+from gateway.mask import MASK, mask_target
 
-MASK: Final = "***"
 _SECRET_NAMES: Final = re.compile(
     r"authorization|cookie|signature|token|secret|password|credential|ticket|api[-_]?key|session|csrf"
 )
+type Field = tuple[str, str]
+
 _AUTHORIZATIONS: Final = frozenset(("authorization", "proxy-authorization"))
 # Of a V4 signature everything may be seen that helps to explain it, but neither the key's name nor the signature.
 _V4_SECRETS: Final = re.compile(r"((?:Credential|Signature)=)[^,\s]+")

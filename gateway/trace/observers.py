@@ -1,34 +1,19 @@
-"""Owns what is seen of each hop: the events of a client's request, of an exchange with an upstream, of one with S3.
-
-An event is a JSON object: ``event`` is ``request`` (a head was read), ``answer`` (the client's request is over), or
-``hop`` (an exchange with the core, a route's backend or S3 is over). Secrets are masked here, before anything
-leaves the process; bodies are never looked at. docs/trace.md lists the keys.
-"""
+"""Owns what is seen of HTTP: the events of a client's request, and of an exchange with the core or a backend."""
 
 import dataclasses
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import AsyncIterator, Iterable
+from typing import Final
 
 from gateway.errors import GatewayError
 from gateway.forward.outgoing import Body
 from gateway.http.exchange import ClientExchange
 from gateway.http.head import Field
-from gateway.log import mask_target
+from gateway.mask import mask_target
+from gateway.trace.events import Event, Sight
 from gateway.trace.masking import mask_fields
 
 _FORGET: Final = 10_000  # answers begun and never finished cannot be that many
-
-type Event = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
-    """Where events go, and whether heads are wanted in them just now."""
-
-    publish: Callable[[Event], None]
-    wants_heads: Callable[[], bool]
 
 
 class ClientObserver:

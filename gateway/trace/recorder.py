@@ -3,7 +3,7 @@
 import hashlib
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -13,12 +13,12 @@ from mitmproxy.exceptions import FlowReadException
 from mitmproxy.io import FlowReader, FlowWriter
 
 from gateway.http.head import Field
-from gateway.log import mask_target
-from gateway.trace.diagnosis import Expectation, Refusal, explain
-from gateway.trace.hops import REFUSALS, clock_of
+from gateway.mask import mask_target
+from gateway.trace.case import REFUSALS, Case, Expectation, clock_of, let_pass
+from gateway.trace.diagnosis import doubt, explain
+from gateway.trace.events import Event
 from gateway.trace.masking import mask_fields
-from gateway.trace.observers import Event
-from gateway.trace.sigv4 import PAYLOAD_HEADER, SignedRequest
+from gateway.trace.sigv4 import SignedRequest, declared_payload, is_digest
 
 _CODE: Final = re.compile(rb"<Code>([A-Za-z0-9]+)</Code>")
 _LOOK_AT_BYTES: Final = 64 * 1024
@@ -29,9 +29,10 @@ type Emit = Callable[[Event], None]
 
 
 @dataclass(slots=True)
-class _Sizes:
-    """What streamed by. ``beginning`` is kept of refusals only."""
+class _Passing:
+    """What streamed by of one exchange. ``beginning`` is kept of refusals only."""
 
+    asked: SignedRequest
     out: int = 0
     back: int = 0
     digest: Any = None
@@ -39,7 +40,7 @@ class _Sizes:
 
 
 class Recorder:
-    """An addon: one event for each exchange, with the reason when S3 refused it."""
+    """An addon: one event for each exchange, with what is wrong with its signature if it is one with S3."""
 
     def __init__(
         self,
@@ -54,41 +55,45 @@ class Recorder:
         self._expected = expected
         self._writer: Any = FlowWriter(save) if save is not None else None  # type: ignore[no-untyped-call]
         self._file = save
-        self._sizes: dict[str, _Sizes] = {}
+        self._passing: dict[str, _Passing] = {}
 
     @property
     def running(self) -> int:
         """Exchanges that are not over."""
-        return len(self._sizes)
+        return len(self._passing)
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         """Count what streams by, and digest it where a digest was promised."""
-        sizes = self._sizes[flow.id] = _Sizes()
-        if self._expected is not None and PAYLOAD_HEADER in flow.request.headers:
-            sizes.digest = hashlib.sha256()
+        # Kept as it came: mitmproxy answers Expect by itself, and takes it out.
+        asked = SignedRequest(
+            method=flow.request.method, target=flow.request.path, fields=fields_of(flow.request)
+        )
+        passing = self._passing[flow.id] = _Passing(asked)
+        if self._expected is not None and is_digest(declared_payload(asked)):
+            passing.digest = hashlib.sha256()
 
-        def passing(piece: bytes) -> bytes:
-            sizes.out += len(piece)
-            if sizes.digest is not None:
-                sizes.digest.update(piece)
+        def pass_on(piece: bytes) -> bytes:
+            passing.out += len(piece)
+            if passing.digest is not None:
+                passing.digest.update(piece)
             return piece
 
-        flow.request.stream = passing
+        flow.request.stream = pass_on
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         """Count, and keep the beginning of a refusal."""
-        sizes, response = self._sizes.get(flow.id), flow.response
-        if sizes is None or response is None:
+        passing, response = self._passing.get(flow.id), flow.response
+        if passing is None or response is None:
             return
         keeps = response.status_code in REFUSALS
 
-        def passing(piece: bytes) -> bytes:
-            sizes.back += len(piece)
-            if keeps and len(sizes.beginning) < _LOOK_AT_BYTES:
-                sizes.beginning += piece
+        def pass_on(piece: bytes) -> bytes:
+            passing.back += len(piece)
+            if keeps and len(passing.beginning) < _LOOK_AT_BYTES:
+                passing.beginning += piece
             return piece
 
-        response.stream = passing
+        response.stream = pass_on
 
     def response(self, flow: http.HTTPFlow) -> None:
         """It is over."""
@@ -99,37 +104,40 @@ class Recorder:
         self._finish(flow, flow.error.msg if flow.error is not None else "error")
 
     def _finish(self, flow: http.HTTPFlow, error: str) -> None:
-        sizes = self._sizes.pop(flow.id, None)
-        if sizes is None:
+        passing = self._passing.pop(flow.id, None)
+        if passing is None:
             return  # an error after the end
-        status = flow.response.status_code if flow.response is not None else 0
         why: list[str] = []
         kind = self._kind_of(flow)
-        if kind == "s3" and self._expected is not None and status in REFUSALS:
-            code = _CODE.search(sizes.beginning)
+        if kind == "s3" and self._expected is not None and flow.response is not None:
+            code = _CODE.search(passing.beginning)
             said = code[1].decode() if code is not None else ""
             error = error or said
-            why = list(self._explain(flow, sizes, said))
-        figures = {"bytes_out": sizes.out, "bytes_in": sizes.back, "error": error}
+            why = list(self._judge(flow, flow.response, passing, said, self._expected))
+        figures = {"bytes_out": passing.out, "bytes_in": passing.back, "error": error}
         self._emit(event_of(flow, kind, figures, why))
         if self._writer is not None and self._file is not None:
             self._writer.add(masked(flow, kind, figures, why))
             self._file.flush()
 
-    def _explain(self, flow: http.HTTPFlow, sizes: _Sizes, code: str) -> Iterator[str]:
-        assert self._expected is not None  # noqa: S101 - asked by the caller
-        date = flow.response.headers.get("date", "") if flow.response is not None else ""
+    @staticmethod
+    def _judge(
+        flow: http.HTTPFlow, answer: http.Response, passing: _Passing, code: str, expected: Expectation
+    ) -> Iterable[str]:
+        """Sentences about a request that was refused, or should have been."""
+        asked = flow.request.timestamp_start
         is_whole = flow.request.timestamp_end is not None  # a refusal may come before the last byte
-        refusal = Refusal(
-            request=SignedRequest(
-                method=flow.request.method, target=flow.request.path, fields=fields_of(flow.request)
+        case = Case(
+            request=passing.asked,
+            now=clock_of(
+                answer.headers.get("date", ""), asked=asked, waited_s=answer.timestamp_start - asked
             ),
-            now=clock_of(date),
-            body_sha256=sizes.digest.hexdigest() if sizes.digest is not None and is_whole else "",
+            body_sha256=passing.digest.hexdigest() if passing.digest is not None and is_whole else "",
             code=code,
         )
-        for found in explain(refusal, self._expected):
-            yield found.sentence
+        if answer.status_code in REFUSALS:
+            return [found.sentence for found in explain(case, expected)]
+        return doubt(case, expected) if let_pass(answer.status_code) else ()
 
 
 def event_of(flow: http.HTTPFlow, kind: str, figures: dict[str, Any], why: list[str]) -> Event:

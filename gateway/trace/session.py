@@ -7,14 +7,13 @@ import signal
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, Final, Protocol
+from typing import Any, BinaryIO, Final, Protocol
 
-from gateway.settings import Settings
-from gateway.trace.diagnosis import Expectation
-from gateway.trace.listening import DetourRefused, Listening, NobodyThere
-from gateway.trace.observers import Event
+from gateway.trace.events import Event
+from gateway.trace.listening import DetourRefused, Listening, NobodyThere, ask_hops
+from gateway.trace.s3_hop import expectation_of
 from gateway.trace.stories import Filter, Slowest, Stories, Story
 from gateway.trace.view import lines_of, ranking
 
@@ -26,9 +25,15 @@ class TraceFailed(Exception):
     """Trace cannot go on; the sentence says why."""
 
 
+class NoSuchHop(Exception):
+    """What was to be inspected is not there; the sentence says why."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
-    """What the command line asked for. ``inspect`` holds the hops to lead through mitmproxy."""
+    """What the command line asked for. ``inspect`` holds the hops to lead through mitmproxy; ``all_there`` = those of
+    them that there are.
+    """
 
     wanted: Filter
     verbose: bool = False
@@ -36,6 +41,7 @@ class Wishes:
     slowest: int = 0
     seconds: float | None = None
     inspect: tuple[str, ...] = ()
+    all_there: bool = False
     listen: str = ""
     save: Path | None = None
 
@@ -53,17 +59,21 @@ class Show:
     def __init__(self, wishes: Wishes, say: Callable[[str], None], note: Callable[[str], None]) -> None:
         """``say`` prints what was asked for, ``note`` what a person should know beside it."""
         self._wishes = wishes
-        self._say = say
+        self._say_to = say
         self._note = note
+        self.is_cut = False  # whoever read our lines has gone
         self._stories = Stories(inspected=frozenset(wishes.inspect))
         self._slowest = Slowest(wishes.slowest) if wishes.slowest else None
 
     def take(self, event: Event) -> None:
         """From the gateway."""
-        if event.get("event") == "missed":
-            self._note(f"{event.get('count')} events were missed: more than this terminal can take")
-        else:
-            self._stories.add(event, time.monotonic())
+        match event.get("event"):
+            case "missed":
+                self._note(f"{event.get('count')} events were missed: more than this terminal can take")
+            case "unheard":
+                self._note(str(event.get("why")))
+            case _:
+                self._stories.add(event, time.monotonic())
 
     def take_inspected(self, event: Event) -> None:
         """From mitmproxy."""
@@ -85,6 +95,14 @@ class Show:
         self.flush()
         if self._slowest is not None:
             self._print_ranking(self._slowest.ranked())
+
+    def _say(self, line: str) -> None:
+        if self.is_cut:
+            return
+        try:
+            self._say_to(line)
+        except BrokenPipeError:
+            self.is_cut = True
 
     def _show(self, stories: Iterable[Story]) -> None:
         for story in stories:
@@ -112,9 +130,16 @@ class Show:
 
 
 async def trace(
-    settings: Settings, wishes: Wishes, say: Callable[[str], None], note: Callable[[str], None]
+    folder: Path, wishes: Wishes, say: Callable[[str], None], note: Callable[[str], None]
 ) -> None:
-    """Until a signal, or for ``wishes.seconds``. Raises: TraceFailed."""
+    """Until a signal, or for ``wishes.seconds``. ``folder`` has the sockets. Raises: TraceFailed, NoSuchHop."""
+    hops: dict[str, dict[str, Any]] = {}
+    if wishes.inspect:
+        try:
+            hops = await ask_hops(folder)
+        except NobodyThere as exc:
+            raise TraceFailed(str(exc)) from exc
+        wishes = _there(wishes, hops, note)
     show = Show(wishes, say, note)
     ended = _ended_by_signal()
     async with AsyncExitStack() as stack:
@@ -122,9 +147,9 @@ async def trace(
         recorder: Running | None = None
         if wishes.inspect:
             save = stack.enter_context(_create(wishes.save)) if wishes.save else None
-            detours, recorder = await _inspect(stack, settings, wishes, show, save)
+            detours, recorder = await _inspect(stack, hops, wishes, show, save)
             note(f"inspecting: {', '.join(f'{kind} by {where}' for kind, where in detours.items())}")
-        listening = Listening(settings.data_dir / "run", show.take, heads=wishes.verbose, detours=detours)
+        listening = Listening(folder, show.take, heads=wishes.verbose, detours=detours)
         try:
             async with asyncio.TaskGroup() as group:
                 task = group.create_task(listening.run())
@@ -136,6 +161,19 @@ async def trace(
             raise TraceFailed(str(_first_of(failed))) from failed
         finally:
             show.end()
+
+
+def _there(wishes: Wishes, hops: Iterable[str], note: Callable[[str], None]) -> Wishes:
+    """The wishes with the hops that there are. Raises: NoSuchHop."""
+    missing = [kind for kind in wishes.inspect if kind not in hops]
+    if not missing:
+        return wishes
+    # Only S3 can be: a gateway without a core is none.
+    why = "images are not kept in S3 (storage.kind), nor are the files of a route (store_s3)"
+    if not wishes.all_there or wishes.listen:
+        raise NoSuchHop(f"--inspect s3: {why}")
+    note(f"there is no hop to S3: {why}")
+    return replace(wishes, inspect=tuple(kind for kind in wishes.inspect if kind not in missing))
 
 
 def _create(path: Path) -> BinaryIO:
@@ -154,7 +192,7 @@ async def _watch(
     """Until it is enough; a listener that fails ends this too."""
     until = None if wishes.seconds is None else time.monotonic() + wishes.seconds
     was_ready = False
-    while not ended.count and (until is None or time.monotonic() < until):
+    while not ended.count and not show.is_cut and (until is None or time.monotonic() < until):
         if listening.ready.is_set() and not was_ready:
             was_ready = True
             note("listening; Ctrl-C ends")
@@ -176,26 +214,28 @@ async def _leave(
 
 
 async def _inspect(
-    stack: AsyncExitStack, settings: Settings, wishes: Wishes, show: Show, save: BinaryIO | None
+    stack: AsyncExitStack,
+    hops: dict[str, dict[str, Any]],
+    wishes: Wishes,
+    show: Show,
+    save: BinaryIO | None,
 ) -> tuple[dict[str, str], Running]:
     # Nothing else of trace, and nothing of the gateway, should pay for mitmproxy's import.
     from gateway.trace.inspector import Inspector, InspectorFailed, Upstream  # noqa: PLC0415
     from gateway.trace.recorder import Recorder  # noqa: PLC0415
 
-    s3 = settings.storage.s3
-    urls = {
-        "core": settings.core.url or f"unix:{settings.core_socket.absolute()}",
-        "s3": f"{'https' if s3.ssl else 'http'}://{s3.endpoint}",
-    }
-    ca_file = {"s3": s3.ca_file}
-    upstreams = [Upstream(kind=kind, url=urls[kind], ca_file=ca_file.get(kind)) for kind in wishes.inspect]
+    def upstream(kind: str) -> Upstream:
+        ca_file = hops[kind].get("ca_file")
+        return Upstream(kind=kind, url=str(hops[kind]["url"]), ca_file=Path(ca_file) if ca_file else None)
+
+    upstreams = [upstream(kind) for kind in wishes.inspect]
     if wishes.listen:  # beside the one for the gateway, which is on loopback always
-        upstreams.append(Upstream(kind="s3", url=urls["s3"], ca_file=s3.ca_file, listen=wishes.listen))
+        upstreams.append(replace(upstream("s3"), listen=wishes.listen))
     inspector = Inspector(tuple(upstreams))
     recorder = Recorder(
         show.take_inspected,
         kind_of=inspector.kind_of,
-        expected=Expectation.of(s3) if "s3" in wishes.inspect else None,
+        expected=expectation_of(hops["s3"]) if "s3" in wishes.inspect else None,
         save=save,
     )
     inspector.addons = (recorder,)

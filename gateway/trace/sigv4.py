@@ -13,12 +13,11 @@ from datetime import UTC, datetime
 from typing import Final, Literal
 from urllib.parse import quote, unquote_to_bytes
 
-from gateway.http.head import Field
-
 ALGORITHM: Final = "AWS4-HMAC-SHA256"
 UNSIGNED_PAYLOAD: Final = "UNSIGNED-PAYLOAD"
 PAYLOAD_HEADER: Final = "x-amz-content-sha256"
 EMPTY_SHA256: Final = hashlib.sha256(b"").hexdigest()
+_DIGEST: Final = re.compile(r"[0-9A-Fa-f]{64}")
 _DATE_FORMAT: Final = "%Y%m%dT%H%M%SZ"
 _UNRESERVED: Final = "-._~"
 _PARTS_OF_A_SCOPE: Final = 5
@@ -33,7 +32,7 @@ class SignedRequest:
 
     method: str
     target: str
-    fields: tuple[Field, ...]
+    fields: tuple[tuple[str, str], ...]
 
     @property
     def path(self) -> str:
@@ -107,6 +106,16 @@ def _claim(form: Form, pairs: Mapping[str, str], stamp: str, expires_s: int | No
         stamp=stamp,
         expires_s=expires_s,
     )
+
+
+def declared_payload(request: SignedRequest) -> str:
+    """What it says that its body is: a digest, a word instead of one, or "" when it says nothing."""
+    return dict(request.query).get("X-Amz-Content-Sha256") or request.get(PAYLOAD_HEADER) or ""
+
+
+def is_digest(payload: str) -> bool:
+    """Whether a declared payload is the digest of the body, and not a word instead of it."""
+    return bool(_DIGEST.fullmatch(payload))
 
 
 def is_version_2(request: SignedRequest) -> bool:

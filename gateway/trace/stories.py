@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
-from gateway.trace.observers import Event
+from gateway.trace.events import Event
 
 _STATUS: Final = re.compile(r"[1-5](\d\d|xx)")
 _OPERATIONS: Final = "/-/"

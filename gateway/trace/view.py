@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, Final
 
-from gateway.trace.observers import Event
+from gateway.trace.events import Event
 from gateway.trace.stories import Story
 
 _INDENT: Final = " " * 13
@@ -48,8 +48,8 @@ def _shortened(hops: Iterable[Event]) -> Iterator[Event]:
 
 
 def _kind_of(hop: Event) -> tuple[Any, ...]:
-    is_well = not hop.get("error") and not hop.get("why")
-    return hop.get("hop"), hop.get("method"), _path(hop), hop.get("status"), is_well or id(hop)
+    same = id(hop) if hop.get("error") else tuple(hop.get("why", ()))
+    return hop.get("hop"), hop.get("method"), _path(hop), hop.get("status"), same
 
 
 def _path(hop: Event) -> str:

@@ -11,9 +11,8 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.forward.origin import Origin
+from gateway.trace.events import Address, Sight
 from gateway.trace.feed import TraceFeed
-from gateway.trace.observers import Sight
 from tests.support.forwarding import soon, until
 
 type Listener = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -27,13 +26,16 @@ class FakeHop:
 
     def __init__(self) -> None:
         self.sight: Sight | None = None
-        self.way: Origin | None = None
+        self.way: Address | None = None
 
     def watch(self, sight: Sight | None) -> None:
         self.sight = sight
 
-    def detour(self, origin: Origin | None) -> None:
-        self.way = origin
+    def detour(self, address: Address | None) -> None:
+        self.way = address
+
+    def describe(self) -> dict[str, str]:
+        return {"url": "unix:/run/core.sock"}
 
 
 @asynccontextmanager
@@ -88,6 +90,19 @@ def test_it_is_on_from_the_first_listener_to_the_last(short_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_where_hops_lead_is_told_who_asks_for_it(short_path: Path) -> None:
+    async def main() -> None:
+        async with feeding(short_path) as (_, _, join):
+            listener = await join()
+            assert "described" not in await ask(listener)
+            assert (await ask(listener, describe=True))["described"] == {
+                "core": {"url": "unix:/run/core.sock"}
+            }
+            assert "described" not in await ask(listener)
+
+    asyncio.run(main())
+
+
 def test_a_hop_is_led_through_loopback_only_by_one_and_back_when_that_one_goes(short_path: Path) -> None:
     async def main() -> None:
         async with feeding(short_path) as (_, hop, join):
@@ -97,7 +112,7 @@ def test_a_hop_is_led_through_loopback_only_by_one_and_back_when_that_one_goes(s
             assert "no hop 's3'" in (await ask(first, detour={"s3": "127.0.0.1:9"}))["why"]
             assert hop.way is None
             assert (await ask(first, detour={"core": "127.0.0.1:9"}))["event"] == "ready"
-            assert hop.way == Origin(host="127.0.0.1", port=9)
+            assert hop.way == ("127.0.0.1", 9)
             assert "being inspected already" in (await ask(second, detour={"core": "127.0.0.1:10"}))["why"]
             await ask(second, detour={"core": None})  # not its own to end
             assert hop.way is not None

@@ -43,7 +43,7 @@ def test_a_wrong_secret_key_is_explained_of_clients_and_of_the_gateway_as_it_hap
             connection.request("GET", request.target, headers=dict(request.fields))
             assert connection.getresponse().status == 403
             connection.close()
-            assert trace.next()["why"][0].startswith(f"The secret key differs: '{ACCESS_KEY}'")
+            assert trace.next()["why"][0].startswith("The secret key or the host that was signed differs:")
             trace.end()
         seaweed.stop()
         seaweed.accept_keys((ACCESS_KEY, "changed by somebody"))

@@ -12,8 +12,7 @@ from typing import Any, Final
 
 import pytest
 
-from gateway.settings import S3
-from gateway.trace.diagnosis import Expectation
+from gateway.trace.case import Expectation
 from gateway.trace.inspector import Inspector, Upstream
 from gateway.trace.recorder import Recorder
 from gateway.trace.sigv4 import UNSIGNED_PAYLOAD, SignedRequest
@@ -56,14 +55,7 @@ def inspected(endpoint: str, request: SignedRequest, body: bytes = BODY) -> tupl
     async def pass_through() -> int:
         inspector = Inspector((Upstream(kind="s3", url=f"http://{endpoint}"),))
         expected = Expectation.of(
-            S3.model_validate(
-                {
-                    "endpoint": endpoint,
-                    "external_endpoint": OTHER_NAME,
-                    "access_key": ACCESS_KEY,
-                    "secret_key": SECRET_KEY,
-                }
-            )
+            ((ACCESS_KEY, SECRET_KEY),), region="us-east-1", hosts=(endpoint, OTHER_NAME)
         )
         inspector.addons = (Recorder(events.append, kind_of=inspector.kind_of, expected=expected),)
         async with inspector:
@@ -93,8 +85,9 @@ def test_a_wrong_secret_is_named(seaweed: Seaweed, right: Signer) -> None:
     status, event = inspected(seaweed.endpoint, right.but(secret_key="not it").header("PUT", KEY, BODY))
     assert (status, event["error"]) == (403, "SignatureDoesNotMatch")
     assert event["why"] == [
-        f"The secret key differs: '{ACCESS_KEY}' signed with another one than the settings have"
-        " (no known host, path encoding, region or payload hash explains the signature)."
+        f"The secret key or the host that was signed differs: the secret of '{ACCESS_KEY}' in the settings does not"
+        f" give this signature. These hosts were tried, with other ports and without: {seaweed.endpoint},"
+        f" {OTHER_NAME}; and other path encodings, regions and payload hashes."
     ]
 
 
@@ -126,7 +119,51 @@ def test_another_payload_hash_than_the_signed_one_is_named(seaweed: Seaweed, rig
     ]
 
 
-# SeaweedFS is lenient where MinIO and AWS refuse: it takes these three. What those say is in their documentation.
+def test_a_host_that_nobody_can_guess_is_not_called_a_wrong_secret(seaweed: Seaweed, right: Signer) -> None:
+    request = right.but(host="elsewhere.example.net:9000", sent_host=seaweed.endpoint).header(
+        "PUT", KEY, BODY
+    )
+    status, event = inspected(seaweed.endpoint, request)
+    assert (status, event["error"]) == (403, "SignatureDoesNotMatch")
+    assert event["why"][0].startswith("The secret key or the host that was signed differs: ")
+
+
+# SeaweedFS is lenient where MinIO and AWS refuse: it takes these three, and trace says so.
+
+WRONG_REGION: Final = "The region is signed as 'eu-west-1', the settings say 'us-east-1'."
+
+
+def test_a_wrong_region_that_passes_is_named(seaweed: Seaweed, right: Signer) -> None:
+    status, event = inspected(seaweed.endpoint, right.but(region="eu-west-1").header("PUT", KEY, BODY))
+    assert status == 200
+    assert event["why"] == [
+        f"This server let it pass; AWS refuses it, and MinIO where a region is set: {WRONG_REGION}"
+    ]
+
+
+def test_an_unsigned_header_that_passes_is_named(seaweed: Seaweed, right: Signer) -> None:
+    digest = hashlib.sha256(BODY).hexdigest()
+    status, event = inspected(seaweed.endpoint, right.query("PUT", KEY, x_amz_content_sha256=digest))
+    assert status == 200
+    [why] = event["why"]
+    assert why.startswith(
+        "This server let it pass; AWS and MinIO refuse it: The client sends x-amz-content-sha256, but the URL was"
+        " signed without it"
+    )
+
+
+def test_other_bytes_than_the_signed_ones_that_pass_are_named(seaweed: Seaweed, right: Signer) -> None:
+    other = b"the bytes that were signed"
+    status, event = inspected(seaweed.endpoint, right.header("PUT", KEY, other))
+    assert status == 200
+    assert event["why"] == [
+        "This server let it pass; AWS and MinIO refuse it: x-amz-content-sha256 promises"
+        f" {hashlib.sha256(other).hexdigest()[:12]}…, the bytes that were sent have"
+        f" {hashlib.sha256(BODY).hexdigest()[:12]}…: another body than the one that was signed."
+    ]
+
+
+# What MinIO and AWS say of them is in their documentation.
 
 
 @contextmanager
@@ -183,7 +220,7 @@ def test_other_bytes_than_the_signed_ones_are_named() -> None:
 def test_a_wrong_region_is_named() -> None:
     with refusing(400, "AuthorizationHeaderMalformed") as address:
         _, event = inspected(address, client_of(address).but(region="eu-west-1").header("PUT", KEY, BODY))
-    assert event["why"] == ["It is signed for region 'eu-west-1', the server's is 'us-east-1'."]
+    assert event["why"] == [WRONG_REGION]
 
 
 def test_an_unencoded_colon_and_an_unknown_key_are_named(seaweed: Seaweed, right: Signer) -> None:

@@ -13,7 +13,8 @@ import pytest
 from gateway.errors import CoreDown, GatewayError, NotFound, StoreDown, UpstreamProtocol
 from gateway.http.exchange import Peer
 from gateway.http.head import NO_BODY, Fields, RequestHead
-from gateway.log import ACCESS, Access, log_access, mask_target, note_access, set_up_logging
+from gateway.log import ACCESS, Access, log_access, note_access, set_up_logging
+from gateway.mask import mask_target
 from gateway.settings import Settings
 
 

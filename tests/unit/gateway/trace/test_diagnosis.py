@@ -6,8 +6,8 @@ from typing import Final
 
 import pytest
 
-from gateway.settings import S3
-from gateway.trace.diagnosis import Expectation, Refusal, explain
+from gateway.trace.case import Case, Expectation
+from gateway.trace.diagnosis import doubt, explain
 from gateway.trace.sigv4 import UNSIGNED_PAYLOAD, SignedRequest
 from tests.support.signing import Signer
 
@@ -17,23 +17,20 @@ PATH: Final = "/sregistry/test/big:sha256.92278b7c"
 BODY: Final = b"an image"
 DIGEST: Final = hashlib.sha256(BODY).hexdigest()
 EXPECTED: Final = Expectation.of(
-    S3.model_validate(
-        {
-            "endpoint": ENDPOINT,
-            "external_endpoint": "s3.example.org",
-            "access_key": "minio",
-            "secret_key": "minio123",
-            "previous_access_key": "old",
-            "previous_secret_key": "old123",
-        }
-    )
+    (("minio", "minio123"), ("old", "old123"), ("", "")),
+    region="us-east-1",
+    hosts=(ENDPOINT, "s3.example.org", "registry.example.org", ""),
 )
 RIGHT: Final = Signer(access_key="minio", secret_key="minio123", host=ENDPOINT, now=NOW)
 
 
+def case_of(request: SignedRequest, body: bytes = BODY, code: str = "") -> Case:
+    return Case(request=request, now=NOW, body_sha256=hashlib.sha256(body).hexdigest(), code=code)
+
+
 def why(request: SignedRequest, *, body: bytes = BODY, code: str = "SignatureDoesNotMatch") -> list[str]:
-    refusal = Refusal(request=request, now=NOW, body_sha256=hashlib.sha256(body).hexdigest(), code=code)
-    return [f"{found.part}: {found.sentence}" for found in explain(refusal, EXPECTED)]
+    found = explain(case_of(request, body, code), EXPECTED)
+    return [f"{difference.part}: {difference.sentence}" for difference in found]
 
 
 def the_part(request: SignedRequest, *, body: bytes = BODY) -> str:
@@ -45,9 +42,9 @@ def the_part(request: SignedRequest, *, body: bytes = BODY) -> str:
 @pytest.mark.parametrize(
     ("request_", "part"),
     [
-        (RIGHT.but(secret_key="minio124").header("PUT", PATH, BODY), "secret key"),
+        (RIGHT.but(secret_key="minio124").header("PUT", PATH, BODY), "secret key or host"),
         (RIGHT.but(secret_key="old123").header("PUT", PATH, BODY), "secret key"),
-        (RIGHT.but(secret_key="minio124").query("PUT", PATH), "secret key"),
+        (RIGHT.but(secret_key="minio124").query("PUT", PATH), "secret key or host"),
         (RIGHT.but(skew=timedelta(minutes=-20)).header("PUT", PATH, BODY), "clock"),
         (RIGHT.but(skew=timedelta(minutes=20)).header("PUT", PATH, BODY), "clock"),
         (RIGHT.but(skew=timedelta(minutes=20)).query("PUT", PATH), "clock"),
@@ -104,11 +101,70 @@ def test_both_names_of_the_host_and_both_hashes_are_said() -> None:
     assert "big%3Asha256" in encoding
 
 
+@pytest.mark.parametrize(
+    "host",
+    [
+        "s3.example.org", "s3.example.org:9000", "registry.example.org", "registry.example.org:443", "minio",
+        "minio:80", "localhost:9000", "127.0.0.1", "proxy.example.org", "proxy.example.org:9000",
+    ],
+)  # fmt: skip
+def test_a_host_that_is_written_somewhere_or_usual_is_named_exactly(host: str) -> None:
+    signer = RIGHT.but(host=host, sent_host=ENDPOINT)
+    [found] = why(signer.header("PUT", PATH, BODY, x_forwarded_host="proxy.example.org"))
+    assert found.startswith(f"host: The host differs: signed for '{host}', sent to 'minio:9000'")
+
+
+def test_a_host_that_cannot_be_guessed_is_not_called_a_wrong_secret_key() -> None:
+    [found] = why(RIGHT.but(host="elsewhere.example.net", sent_host=ENDPOINT).header("PUT", PATH, BODY))
+    assert found.startswith("secret key or host: The secret key or the host that was signed differs: ")
+    assert (
+        "hosts were tried, with other ports and without: minio:9000, s3.example.org, registry.example.org;"
+        in found
+    )
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        (RIGHT.but(region="eu-west-1").header("PUT", PATH, BODY),
+         "AWS refuses it, and MinIO where a region is set: The region is signed as 'eu-west-1', the settings say 'us-east-1'."),
+        (RIGHT.but(region="eu-west-1", access_key="somebody").header("PUT", PATH, BODY), "The region is signed as"),
+        (RIGHT.query("PUT", PATH, x_amz_content_sha256=DIGEST), "AWS and MinIO refuse it: The client sends x-amz-content-sha256"),
+        (RIGHT.header("PUT", PATH, b"other bytes"), "AWS and MinIO refuse it: x-amz-content-sha256 promises"),
+        (RIGHT.header("PUT", PATH, BODY, x_amz_acl="private"), "AWS refuses it: The header x-amz-acl is sent but not signed"),
+        (RIGHT.but(skew=timedelta(minutes=-20)).header("PUT", PATH, BODY), "AWS and MinIO refuse it: The clocks differ"),
+        (RIGHT.but(host="s3.example.org", sent_host=ENDPOINT).header("PUT", PATH, BODY), "AWS and MinIO refuse it: The host differs"),
+        (RIGHT.but(secret_key="minio124").header("PUT", PATH, BODY),
+         "it does not check signatures, or has another secret key for 'minio': The secret key or the host"),
+    ],
+)  # fmt: skip
+def test_what_a_lenient_server_let_pass_is_told_with_who_will_not(request_: SignedRequest, said: str) -> None:
+    [found] = doubt(case_of(request_), EXPECTED)
+    assert found.startswith("This server let it pass; ")
+    assert said in found
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        RIGHT.header("PUT", PATH, BODY),
+        RIGHT.header("PUT", PATH, payload=UNSIGNED_PAYLOAD),
+        RIGHT.query("PUT", PATH),
+        RIGHT.but(access_key="old", secret_key="old123").header("PUT", PATH, BODY),
+        RIGHT.but(access_key="somebody", secret_key="unknown").header("PUT", PATH, BODY),
+        RIGHT.but(skew=timedelta(minutes=-14)).header("PUT", PATH, BODY),
+        SignedRequest(method="GET", target=PATH, fields=(("host", ENDPOINT),)),
+    ],
+)
+def test_of_a_right_request_nothing_is_said(request_: SignedRequest) -> None:
+    assert doubt(case_of(request_), EXPECTED) == ()
+
+
 def test_two_wrong_parts_are_both_found() -> None:
     request = RIGHT.but(host="s3.example.org", sent_host=ENDPOINT, signed_path=PATH).header("PUT", PATH, BODY)
     assert {found.partition(":")[0] for found in why(request)} == {"host", "path encoding"}
     late = RIGHT.but(secret_key="minio124", skew=timedelta(minutes=-20)).header("PUT", PATH, BODY)
-    assert [found.partition(":")[0] for found in why(late)] == ["secret key", "clock"]
+    assert [found.partition(":")[0] for found in why(late)] == ["secret key or host", "clock"]
 
 
 def test_what_is_right_by_our_keys_is_the_servers_fault() -> None:

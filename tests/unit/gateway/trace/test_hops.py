@@ -1,15 +1,20 @@
-"""Owns the proof that an exchange with S3 becomes the right event, and its refusal a sentence."""
+"""Owns the proof that hops are watched and led elsewhere; of S3, that an exchange becomes the right event."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
-from gateway.forward.origin import Origin
-from gateway.settings import Settings
+import pytest
+
+from gateway.forward.pool import UpstreamPool
+from gateway.settings import S3, Settings
+from gateway.store.s3_answers import S3Answer, S3Fault
 from gateway.store.s3_tap import S3Observer, S3Seen
-from gateway.trace.hops import OnS3Wire, S3Hop, clock_of
-from gateway.trace.observers import Event, Sight
+from gateway.trace.case import clock_of
+from gateway.trace.events import Event, Sight
+from gateway.trace.hops import PoolHop, hops_of
+from gateway.trace.s3_hop import OnS3Wire, S3Hop, expectation_of
 from tests.support.signing import Signer
 
 ENDPOINT = "minio:9000"
@@ -19,6 +24,9 @@ SETTINGS = Settings.model_validate(
 
 
 class FakeWire:
+    settings: S3 = SETTINGS.storage.s3
+    keys = (("minio", "minio123"),)
+
     def __init__(self) -> None:
         self.observer: S3Observer | None = None
         self.address: tuple[str, int] | None = None
@@ -59,8 +67,8 @@ def refused(secret: str, code: str, *, skew: timedelta = timedelta(), method: st
     exchange.note_head(
         403, {"date": format_datetime(datetime.now(UTC), usegmt=True), "content-length": "300"}
     )
-    exchange.note_end(code=code)
-    return exchange
+    fault = S3Fault("PUT k", S3Answer(status=403, headers={}, body=b"x" * 300, code=code))
+    return exchange.ended_by(fault)
 
 
 def test_an_exchange_becomes_an_event_with_its_figures() -> None:
@@ -71,10 +79,10 @@ def test_an_exchange_becomes_an_event_with_its_figures() -> None:
         sent_bytes=7,
     )
     exchange.note_head(200, {"content-length": "12"})
-    exchange.note_end()
+    exchange.ended(7)
     [event] = seen(exchange, heads=True)
     figures: dict[str, Any] = {
-        "hop": "s3", "status": 200, "bytes_out": 7, "bytes_in": 12, "error": "", "target": "/b/k?X-Amz-Signature=***",
+        "hop": "s3", "status": 200, "bytes_out": 7, "bytes_in": 7, "error": "", "target": "/b/k?X-Amz-Signature=***",
     }  # fmt: skip
     assert figures.items() <= event.items()
     assert "sesame" not in str(event)
@@ -83,7 +91,9 @@ def test_an_exchange_becomes_an_event_with_its_figures() -> None:
 
 def test_a_refusal_is_explained_by_the_servers_own_clock() -> None:
     [wrong_key] = seen(refused("minio124", "SignatureDoesNotMatch"))
-    assert wrong_key["why"][0].startswith("The secret key differs: 'minio'")
+    assert wrong_key["why"][0].startswith(
+        "The secret key or the host that was signed differs: the secret of 'minio'"
+    )
     [late] = seen(refused("minio123", "RequestTimeTooSkewed", skew=timedelta(minutes=-20)))
     assert late["why"][0].startswith("The clocks differ")
     [silent] = seen(refused("minio123", "Unknown", method="HEAD"))
@@ -92,7 +102,7 @@ def test_a_refusal_is_explained_by_the_servers_own_clock() -> None:
 
 def test_what_was_never_answered_has_the_name_of_its_failure() -> None:
     exchange = S3Seen(method="PUT", target="/b/k", sent={}, sent_bytes=5)
-    exchange.note_end(error=ConnectionRefusedError())
+    exchange.ended_by(ConnectionRefusedError())
     [event] = seen(exchange)
     assert (event["status"], event["head_s"], event["error"]) == (0, None, "ConnectionRefusedError")
 
@@ -100,7 +110,7 @@ def test_what_was_never_answered_has_the_name_of_its_failure() -> None:
 def test_the_wire_is_led_elsewhere_and_back() -> None:
     wire = FakeWire()
     hop = S3Hop(wire, SETTINGS)
-    hop.detour(Origin(host="127.0.0.1", port=9))
+    hop.detour(("127.0.0.1", 9))
     assert wire.address == ("127.0.0.1", 9)
     hop.detour(None)
     assert wire.address is None
@@ -111,6 +121,31 @@ def test_a_store_on_disk_has_no_wire() -> None:
     assert not isinstance(object(), OnS3Wire)
 
 
-def test_a_server_without_a_clock_is_taken_to_have_ours() -> None:
-    assert abs((clock_of("") - datetime.now(UTC)).total_seconds()) < 60
-    assert clock_of("Tue, 24 Nov 2026 04:00:00 GMT") == datetime(2026, 11, 24, 4, tzinfo=UTC)
+def test_every_upstream_is_a_hop_that_tells_where_it_leads() -> None:
+    core = UpstreamPool("unix:/run/core.sock", connections=1, connect_s=1)
+    found = list(hops_of(core, (), (FakeStore(), object()), SETTINGS))
+    assert [(hop.kind, hop.describe()["url"]) for hop in found] == [
+        ("core", "unix:/run/core.sock"),
+        ("s3", "http://minio:9000"),
+    ]
+
+
+@pytest.mark.parametrize("url", ["http://[::1]:8000", "https://core.example.org:443", "unix:/run/core.sock"])
+def test_the_url_of_an_upstream_is_the_one_it_was_made_with(url: str) -> None:
+    assert PoolHop("core", UpstreamPool(url, connections=1, connect_s=1)).describe() == {"url": url}
+
+
+def test_what_is_expected_of_a_signature_is_what_the_wire_signs_with_now() -> None:
+    wire = FakeWire()
+    wire.keys = (("minio", "minio123"), ("renewed", "secret"))
+    settings = Settings.model_validate({"server": {"public_url": "https://images.example.org:8443"}})
+    expected = expectation_of(S3Hop(wire, settings).describe())
+    assert expected.secrets == {"minio": "minio123", "renewed": "secret"}
+    assert expected.region == "us-east-1"
+    assert expected.hosts == (ENDPOINT, "images.example.org:8443")
+
+
+def test_the_servers_clock_is_that_of_the_time_when_the_request_came() -> None:
+    date = "Tue, 24 Nov 2026 04:00:00 GMT"
+    assert clock_of(date, asked=0, waited_s=3600) == datetime(2026, 11, 24, 3, tzinfo=UTC)
+    assert clock_of("", asked=90, waited_s=3600) == datetime(1970, 1, 1, 0, 1, 30, tzinfo=UTC)

@@ -1,0 +1,22 @@
+"""Owns which parts of a target give access: whoever reads a log, or watches, must not be able to pull by it."""
+
+import re
+from typing import Final
+
+from gateway.contract import BLOB_PREFIX, TRANSFER_PREFIX, UPLOAD_STATUS_PREFIX
+
+MASK: Final = "***"
+_SECRET_PATHS: Final = (TRANSFER_PREFIX, BLOB_PREFIX, UPLOAD_STATUS_PREFIX, "/uploads/")
+_SECRET_QUERY: Final = re.compile(
+    r"(?i)((?:^|&)[^&=]*(?:token|signature|ticket|password|secret|credential|api_?key|session)[^&=]*=)[^&]*"
+)
+
+
+def mask_target(target: str) -> str:
+    """The target with everything that gives access replaced."""
+    path, mark, query = target.partition("?")
+    for prefix in _SECRET_PATHS:
+        if path.startswith(prefix) and len(path) > len(prefix):
+            path = prefix + MASK
+            break
+    return path + mark + (_SECRET_QUERY.sub(rf"\1{MASK}", query) if query else "")
