@@ -252,6 +252,15 @@ def test_what_was_done_is_said_once(page: Page, shared: Product) -> None:
     expect(page.get_by_role("status")).to_have_count(0)
 
 
+def test_the_administrator_sees_how_the_certificate_is(page: Page, shared: Product) -> None:
+    page.goto(f"{shared.base}/admin")
+    shown = page.locator("section", has=page.get_by_role("heading", name="Certificate"))
+    expect(shown).to_contain_text("localhost")
+    expect(shown).to_contain_text("days left")
+    expect(shown).to_contain_text("Next renewal")
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
 def test_the_switch_closes_the_registry_and_the_page_comes_back(
     page: Page, shared: Product, ann: Ann
 ) -> None:

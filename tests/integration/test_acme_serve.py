@@ -1,7 +1,9 @@
 """`gateway serve` with tls.mode = "acme" and `gateway cert`, against a strict Pebble that rejects every third nonce."""
 
 import asyncio
+import http.client
 import json
+import socket
 import ssl
 import subprocess
 import time
@@ -16,6 +18,7 @@ from typing import Any, Final
 
 import pytest
 
+from gateway.contract_certificate import CERTIFICATE_REPORT, CertificateReport, parse_certificate_report
 from tests.support.acme_door import NAMES, anyone
 from tests.support.pebble import Pebble, running_pebble
 from tests.support.product import Product, ProductFailed, free_port, running_product
@@ -24,6 +27,15 @@ RELUCTANT: Final = {"PEBBLE_WFE_NONCEREJECT": "30", "PEBBLE_AUTHZREUSE": "0"}
 RATE: Final = 100  # requests per second while the certificate changes
 SOON_S: Final = 120.0
 TRIES: Final = 12  # so many that each of two workers is met
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came back."""
+
+    status: int
+    fields: dict[str, str]
+    body: str
 
 
 @dataclass(kw_only=True)
@@ -94,6 +106,22 @@ class Scene:
         if not answer.startswith(b"HTTP/1.1 200 ") or not answer.endswith(b'{"status":"ok"}'):
             raise AssertionError(answer)
         return shown
+
+    def ask(self, context: ssl.SSLContext, target: str, **fields: str) -> Answer:
+        """One request over a new TLS connection, for whichever page."""
+        with (
+            socket.create_connection(("127.0.0.1", self.product.https_port), timeout=30) as plain,
+            context.wrap_socket(plain, server_hostname=NAMES[0]) as secure,
+        ):
+            lines = [f"GET {target} HTTP/1.1", f"Host: {NAMES[0]}", *(f"{k}: {v}" for k, v in fields.items())]
+            secure.sendall("\r\n".join([*lines, "", ""]).encode())
+            said = http.client.HTTPResponse(secure)
+            said.begin()
+            return Answer(status=said.status, fields=dict(said.headers), body=said.read().decode())
+
+    def told(self) -> CertificateReport:
+        """What the gateway tells the administrator's page."""
+        return parse_certificate_report((self.product.data_dir / "run" / CERTIFICATE_REPORT).read_bytes())
 
     def shown(self, context: ssl.SSLContext, name: str = NAMES[0]) -> bytes:
         """The same, for who does not wait for anything else."""
@@ -201,6 +229,8 @@ def test_two_names_are_issued_for_and_renewed_while_a_hundred_requests_a_second_
             eventually(lambda: verifies(place, context), place.product)
             for name in NAMES:
                 place.shown(context, name)
+            for _ in range(TRIES):  # each worker has opened the site by itself
+                assert place.ask(context, "/").status == 200
             status = place.status()
             assert (status["chain_complete"], status["self_signed"], status["last_error"]) == (
                 True,
@@ -256,6 +286,43 @@ def test_a_refused_order_is_told_and_rests_over_a_restart_until_it_is_mended(pla
         assert mended.returncode == 0, mended.stderr
         eventually(lambda: verifies(place, trusting(pebble)), place.product)
         assert place.cert("status").returncode == 0
+
+
+def test_the_site_is_closed_while_a_self_signed_certificate_stands_in_and_opens_by_itself(
+    place: Scene,
+) -> None:
+    with place.authority(reaches_us=False):
+        place.start()
+        eventually(lambda: "could not verify" in place.status()["last_error"], place.product)
+        stranger = anyone()
+        for target in ("/", "/login", "/v1/containers/alice/test/tool"):
+            answer = place.ask(stranger, target)
+            assert answer.status == 503
+            assert int(answer.fields["retry-after"]) > 0
+            assert "is being ordered" in json.loads(answer.body)["error"]["message"]
+            assert answer.fields["connection"] == "close"
+        page = place.ask(stranger, "/", Accept="text/html")
+        assert page.status == 503
+        assert page.fields["content-type"].startswith("text/html")
+        assert "The certificate of this site is being ordered" in page.body
+        assert place.ask(stranger, "/-/healthz").status == 200
+        assert json.loads(place.ask(stranger, "/version").body)["data"]["apiVersion"]
+        challenge = place.product.data_dir / "acme" / "challenges" / "a-token-of-theirs"
+        challenge.write_text("proof")
+        assert place.ask(stranger, "/.well-known/acme-challenge/a-token-of-theirs").body == "proof"
+        assert status_of(f"{place.product.plain_base}/.well-known/acme-challenge/a-token-of-theirs") == 200
+        eventually(lambda: "could not verify" in place.told().last_error, place.product)
+        assert place.told().stands_in
+        assert place.told().next_try > place.told().last_error_at > 0
+    with place.authority() as pebble:
+        mended = place.cert("issue", "--force")
+        assert mended.returncode == 0, mended.stderr
+        eventually(lambda: verifies(place, trusting(pebble)), place.product)
+        assert place.ask(trusting(pebble), "/", Accept="text/html").status == 200
+        eventually(lambda: not place.told().stands_in, place.product)
+        told = place.told()
+        assert (set(told.names), told.last_error) == (set(NAMES), "")
+        assert told.not_after > told.next_renewal > told.at
 
 
 def test_after_kill_9_within_an_order_a_restart_waits_and_then_goes_on(place: Scene) -> None:
