@@ -180,15 +180,14 @@ class Gateway:
 
     def _route_handlers(self, resources: UploadResources) -> Iterator[RouteHandler]:
         settings, stores = self.settings, iter(self.route_stores)
-        for route in settings.routes:
+        for route in (route for route in settings.routes if route.action != "hide"):
             backend = RouteBackend(route, limits=settings.limits, core=settings.core, circuits=self.circuits)
             self.backends.append(backend)
             if route.action == "forward":
                 yield RouteHandler(route, backend)
                 continue
             key = load_secret(route.sign_key_file or settings.data_dir / "secrets" / "routes.key")
-            store = next(stores)[1]
-            upload = RouteUpload(route, resources, backend, store, sign_key=key)
+            upload = RouteUpload(route, resources, backend, next(stores)[1], sign_key=key)
             yield RouteHandler(route, upload, backend.upstream)
 
     async def listen(self, sockets: Mapping[str, socket.socket]) -> None:

@@ -82,6 +82,14 @@ class RouteHandler:
     upstream: Upstream | None = None
 
 
+class Hidden:
+    """What answers a route with ``action = "hide"``: for whoever comes from outside there is nothing."""
+
+    async def handle(self, exchange: ClientExchange) -> None:
+        """Answer 404."""
+        raise NotFound
+
+
 class FrontDoor:
     """Answers every request. ``redirects`` is set for the plain listener when there is a TLS one."""
 
@@ -155,6 +163,8 @@ class FrontDoor:
     def _refuses(self, state: MaintenanceState, exchange: ClientExchange) -> bool:
         head = exchange.head
         own = self._own_route(head.path)
+        if own is not None and own.route.action == "hide":
+            return False  # there is nothing to wait for
         return refusal(
             state,
             method=head.method,
@@ -286,9 +296,12 @@ class FrontDoor:
                 await self._answer_challenge(exchange, token)
 
     def _own_route(self, path: str) -> RouteHandler | None:
-        if not self._handlers.routes or path.startswith((ACME_PREFIX, OPERATIONS_PREFIX)):
+        routes = self._settings.routes
+        if not routes or path.startswith((ACME_PREFIX, OPERATIONS_PREFIX)):
             return None
-        route = find_route((own.route for own in self._handlers.routes), path)
+        route = find_route(routes, path)
+        if route is not None and route.action == "hide":
+            return RouteHandler(route, Hidden())
         return next((own for own in self._handlers.routes if own.route is route), None)
 
     async def _forward(self, exchange: ClientExchange) -> None:

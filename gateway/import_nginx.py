@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from gateway.nginx_config import NginxSyntaxError, parse_config
-from gateway.nginx_routes import Imported, translate
+from gateway.nginx_result import Imported
+from gateway.nginx_routes import translate
 
 
 @click.command("import-nginx")
@@ -19,7 +20,7 @@ def import_nginx(file: Path) -> None:
     """Print the gateway.toml that does what an nginx configuration with the upload module does.
 
     FILE is nginx.conf, or a file of servers. What has no counterpart is named on standard error and in comments;
-    the exit status is then 1. A file that nginx would not start with: 2.
+    the exit status is then 1, also if a file that it includes cannot be read. A file with an error in it: 2.
     """
     try:
         made = read_nginx(file)
@@ -35,7 +36,7 @@ def import_nginx(file: Path) -> None:
 def read_nginx(file: Path) -> Imported:
     """What an nginx configuration means here; includes are looked for beside it, as nginx does.
 
-    Raises: NginxSyntaxError, also for files that cannot be read.
+    Raises: NginxSyntaxError, also if ``file`` itself cannot be read.
     """
     try:
         text = file.read_text("utf-8", "surrogateescape")
@@ -44,11 +45,14 @@ def read_nginx(file: Path) -> Imported:
     return translate(parse_config(text, file=str(file), read=lambda pattern: _included(file.parent, pattern)))
 
 
-def _included(folder: Path, pattern: str) -> Iterator[tuple[str, str]]:
+def _included(folder: Path, pattern: str) -> Iterator[tuple[str, str | OSError]]:
     path = folder / pattern
     names = sorted(glob.glob(str(path))) if glob.has_magic(pattern) else [str(path)]  # noqa: PTH207 - absolute too
     for name in names:
-        yield name, Path(name).read_text("utf-8", "surrogateescape")
+        try:
+            yield name, Path(name).read_text("utf-8", "surrogateescape")
+        except OSError as exc:
+            yield name, exc
 
 
 def as_toml(made: Imported, *, source: str) -> str:

@@ -22,8 +22,8 @@ _TOKEN: Final = re.compile(
 )
 _ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
 
-# The files that an include names: (name, text) of each.
-type Reader = Callable[[str], Iterable[tuple[str, str]]]
+# The files that an include names: (name, text) of each, or why it cannot be read.
+type Reader = Callable[[str], Iterable[tuple[str, str | OSError]]]
 
 
 class NginxSyntaxError(ValueError):
@@ -32,13 +32,17 @@ class NginxSyntaxError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Directive:
-    """One directive. ``block`` is None for one that ends in a semicolon."""
+    """One directive. ``block`` is None for one that ends in a semicolon.
+
+    An ``include`` is one only where a file could not be read: ``unread`` says why.
+    """
 
     name: str
     args: tuple[str, ...]
     block: "tuple[Directive, ...] | None"
     file: str
     line: int
+    unread: str = ""
 
     @property
     def place(self) -> str:
@@ -104,19 +108,22 @@ class _Parser:
             else:
                 block = tuple(self._directives(opened_at=name.line))
         elif name.text == "include" and len(args) == 1:
-            yield from self._include(args[0])
+            yield from self._include(args[0], name.line)
             return
         yield Directive(name=name.text, args=tuple(args), block=block, file=self._file, line=name.line)
 
-    def _include(self, pattern: str) -> Iterator[Directive]:
+    def _include(self, pattern: str, line: int) -> Iterator[Directive]:
         if self._depth >= DEPTH_MAX:
             raise self._error(f"more than {DEPTH_MAX} includes within each other")
-        try:
-            files = list(self._read(pattern))
-        except OSError as exc:
-            raise self._error(f"cannot read '{pattern}': {exc.strerror or exc}") from exc
-        for file, text in files:
-            yield from _Parser(text, file, self._read, depth=self._depth + 1).parse()
+        for file, text in self._read(pattern):
+            if isinstance(text, OSError):
+                # nginx would not start, but who imports often has only a part of the configuration at hand.
+                why = text.strerror or str(text)
+                yield Directive(
+                    name="include", args=(file,), block=None, file=self._file, line=line, unread=why
+                )
+            else:
+                yield from _Parser(text, file, self._read, depth=self._depth + 1).parse()
 
     def _skip_lua(self) -> None:
         open_braces = 1

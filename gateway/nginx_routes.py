@@ -4,71 +4,74 @@ Pure. The module's directives are those of fdintino/nginx-upload-module; docs/up
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from typing import Any, Final
+from urllib.parse import quote
 
 from pydantic import ValidationError
 
 from gateway.nginx_config import Directive
-from gateway.nginx_upstreams import PLACEHOLDER, Backend, Location, backend_of, location_for, locations_of
-from gateway.settings_routes import Route
+from gateway.nginx_losses import OPEN, auth_loss, note_losses, note_unread
+from gateway.nginx_result import Imported
+from gateway.nginx_server import is_https_redirect, note_level, take_server
+from gateway.nginx_uploads import BODY_DEFAULT, Site, size_of, take_upload
+from gateway.nginx_upstreams import Backend, Location, backend_of, location_for, locations_of
+from gateway.settings_routes import Route, find_route, normal_path
 
-_SIZE: Final = re.compile(r"(\d+)([kKmMgG]?)")
-_UNITS: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-_BODY_DEFAULT: Final = 1 << 20  # nginx's client_max_body_size where none is set
-_PART_HEADER_DEFAULT: Final = 8 << 10
-
-
-@dataclass(slots=True)
-class Imported:
-    """What was made of a configuration. ``settings`` are tables by name; ``notes`` what could not be translated."""
-
-    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
-    routes: list[dict[str, Any]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    def note(self, text: str) -> None:
-        """Remember, once, what is lost."""
-        if text not in self.notes:
-            self.notes.append(text)
-
-
-@dataclass(frozen=True, slots=True)
-class _Site:
-    """What a location may refer to."""
-
-    locations: list[Location]
-    upstreams: Mapping[str, Directive]
+# What a location without a backend does; one note names them together.
+_OWN_ANSWERS: Final = {
+    "root": "serves files",
+    "alias": "serves files",
+    "try_files": "serves files",
+    "index": "serves files",
+    "autoindex": "serves files",
+    "return": "answers by itself",
+    "rewrite": "rewrites",
+}
+# With a backend these decide nothing more.
+_FILES: Final = frozenset(("root", "alias", "index", "autoindex"))
+# Without these a route would do something else, or for more people.
+_NEEDED: Final = frozenset(("path", "prefix", "action", "upstream", "pass_to", "store", "auth_url"))
 
 
 def translate(config: Iterable[Directive]) -> Imported:
     """The routes and settings that do what this configuration does."""
+    config = tuple(config)
     made = Imported()
-    for http, server, upstreams in _servers(config):
-        _take_server(made, http, server)
-        site = _Site(locations_of(server, (http,) if http else ()), upstreams)
+    note_unread(made, config)
+    servers = [(http, server) for http in _https(config) for server in http.block or () if _is_server(server)]
+    for http, server in servers:
+        take_server(made, http, server)
+    note_losses(made, (d for d in config if not _is_server(d)) if _has_http(config) else ())
+    for http in _https(config):
+        note_level(made, http, [server for outer, server in servers if outer is http])
+    for http, server in servers:
+        note_level(made, server, (server,))
+        site = Site(locations_of(server, (http,)), _upstreams(http.block or ()))
         for location in _in_order(site.locations):
             _take_location(made, location, site)
-    if not made.routes:
+        _hide_targets(made, site)
+    made.routes.sort(key=_precedence)
+    if not any(route["action"] != "hide" for route in made.routes):
         made.note("no location with upload_pass or proxy_pass was found")
     return made
 
 
-def _servers(
-    config: Iterable[Directive],
-) -> Iterator[tuple[Directive | None, Directive, dict[str, Directive]]]:
-    """Each server with its http block. A file of servers alone, as in sites-enabled, is fine too."""
-    config = tuple(config)
-    for http in config:
-        if http.name == "http":
-            upstreams = _upstreams(http.block or ())
-            for server in http.block or ():
-                if server.name == "server" and server.block is not None:
-                    yield http, server, upstreams
-    for server in config:
-        if server.name == "server" and server.block is not None:
-            yield None, server, _upstreams(config)
+def _has_http(config: tuple[Directive, ...]) -> bool:
+    return any(directive.name == "http" for directive in config)
+
+
+def _https(config: tuple[Directive, ...]) -> list[Directive]:
+    """The http blocks. A file of servers alone, as in sites-enabled, is what stands in one."""
+    found = [directive for directive in config if directive.name == "http"]
+    loose = tuple(d for d in config if not found or _is_server(d))
+    if loose:
+        found.append(Directive(name="http", args=(), block=loose, file=loose[0].file, line=loose[0].line))
+    return found
+
+
+def _is_server(directive: Directive) -> bool:
+    return directive.name == "server" and directive.block is not None
 
 
 def _upstreams(block: Iterable[Directive]) -> dict[str, Directive]:
@@ -76,72 +79,28 @@ def _upstreams(block: Iterable[Directive]) -> dict[str, Directive]:
 
 
 def _in_order(locations: list[Location]) -> list[Location]:
-    """As nginx prefers them: exact ones, then prefixes, the longest first; routes are tried in their order."""
+    """As nginx prefers them: exact ones, then prefixes, the longest first."""
     return sorted(locations, key=lambda loc: (loc.kind != "=", -len(loc.pattern)))
 
 
-# Servers
+def _precedence(route: dict[str, Any]) -> tuple[bool, int, bool]:
+    """The same for the routes of all servers together: they are tried in their order, and one that hides must win."""
+    place, is_exact = _place_of(route)
+    return not is_exact, -len(place), route["action"] != "hide"
 
 
-def _take_server(made: Imported, http: Directive | None, server: Directive) -> None:
-    levels = (server.block or (), (http.block or ()) if http else ())
-    listens = [d for d in levels[0] if d.name == "listen" and d.args]
-    for listen in sorted(listens, key=lambda d: d.args[0].startswith("[::]")):
-        _take_listen(made, listen)
-    for names in (d for d in levels[0] if d.name == "server_name"):
-        _take_names(made, names)
-    certificate, key = _first(levels, "ssl_certificate"), _first(levels, "ssl_certificate_key")
-    if certificate and key:
-        made.settings["tls"] = {"mode": "files", "certificate": certificate.args[0], "key": key.args[0]}
-    timeout = _first(levels, "client_body_timeout")
-    if timeout and (seconds := _seconds(timeout.args[0])):
-        made.settings.setdefault("limits", {})["body_idle_s"] = seconds
+def _place_of(route: dict[str, Any]) -> tuple[str, bool]:
+    if "path" in route:
+        return normal_path(route["path"]), True
+    return normal_path(route["prefix"]).rstrip("/"), False
 
 
-def _first(levels: Iterable[Iterable[Directive]], name: str) -> Directive | None:
-    return next((d for level in levels for d in level if d.name == name and d.args), None)
-
-
-def _take_listen(made: Imported, listen: Directive) -> None:
-    address = listen.args[0]
-    if address.isdigit():
-        address = f"0.0.0.0:{address}"
-    elif address.startswith("*:"):
-        address = f"0.0.0.0:{address[2:]}"
-    name = "https" if {"ssl", "quic"} & set(listen.args) else "http"
-    if address.startswith("[::]") and name in made.settings.get("server", {}):
-        return  # the twin of the listener for IPv4
-    if not re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\s\[\]]+):\d+", address):
-        made.note(f"{listen.place}: 'listen {' '.join(listen.args)}' is not ADDR:PORT")
+def _take_location(made: Imported, location: Location, site: Site) -> None:
+    if location.kind == "@":  # only a target
+        _note_inner(made, location)
         return
-    known = made.settings.setdefault("server", {}).setdefault(name, address)
-    if known != address:
-        made.note(f"{listen.place}: one {name} listener is possible; {known} is kept, {address} is not")
-
-
-def _take_names(made: Imported, names: Directive) -> None:
-    known: list[str] = made.settings.setdefault("server", {}).setdefault("server_names", [])
-    for name in names.args:
-        if name in {"_", ""} or not re.fullmatch(r"[A-Za-z0-9.-]+", name):
-            if name not in {"_", ""}:
-                made.note(
-                    f"{names.place}: the server name '{name}' is a pattern; routes serve every host name"
-                )
-        elif name not in known and name != "localhost":
-            known.append(name)
-    if not known:
-        del made.settings["server"]["server_names"]
-
-
-# Locations
-
-
-def _take_location(made: Imported, location: Location, site: _Site) -> None:
-    if location.own("internal"):
-        if not location.is_target(site.locations):
-            made.note(
-                f"{location.directive.place}: '{_name(location)}' is internal: nothing leads to it here"
-            )
+    if location.own("internal") or location.is_closed:
+        _take_hidden(made, location, site)
         return
     passed = location.own("upload_pass")
     backend = None if passed else backend_of(location, site.upstreams)
@@ -150,50 +109,80 @@ def _take_location(made: Imported, location: Location, site: _Site) -> None:
         return
     place = _place(location)
     if place is None:
-        if location.kind != "@":  # a named location is only a target
-            made.note(
-                f"{location.directive.place}: '{_name(location)}' is a pattern; a route has a path or a prefix"
-            )
+        made.note(
+            f"{location.directive.place}: '{location.title}' is a pattern; a route has a path or a prefix"
+        )
+        _note_inner(made, location, told=_FILES | {"upload_pass"})
         return
     route: dict[str, Any] = dict([place])
     if passed is not None:
-        _take_upload(made, location, passed, route, site)
+        take_upload(made, location, passed, route, site)
     elif backend is not None:
-        _take_forward(made, location, backend, route, site)
-    _note_unknown(made, location)
+        _take_forward(made, location, backend, route)
+    _take_auth(made, location, route, site)
+    note_losses(made, location.inner, told=_FILES | {"upload_pass"})
     _add_route(made, route, location)
 
 
+def _take_hidden(made: Imported, location: Location, site: Site) -> None:
+    if location.own("internal"):
+        if location.is_target(site.locations):
+            _note_inner(made, location, told=_FILES)
+        else:
+            made.note(f"{location.directive.place}: '{location.title}' is internal: nothing leads to it here")
+    place = _place(location)
+    if place is None:
+        made.note(
+            f"{location.directive.place}: '{location.title}' is a pattern, which cannot be hidden: a route has a"
+            f" path or a prefix; {OPEN}"
+        )
+        return
+    _add_route(made, dict([place]) | {"action": "hide"}, location)
+
+
+def _hide_targets(made: Imported, site: Site) -> None:
+    """Hide where uploads end also where the prefix of a route does not reach: nginx compares characters, not steps."""
+    for location in site.locations:
+        passed = location.own("upload_pass")
+        target = passed.args[0] if passed and passed.args else ""
+        found = location_for(site.locations, target) if target.startswith("/") and "$" not in target else None
+        if found is None or not found.own("internal"):
+            continue
+        hiding = [Route.model_validate(route) for route in made.routes if route["action"] == "hide"]
+        place = _encoded(target.partition("?")[0])
+        if find_route(hiding, place) is None:
+            _add_route(made, {"path": place, "action": "hide"}, found)
+
+
 def _place(location: Location) -> tuple[str, str] | None:
-    if location.kind == "=":
-        return "path", location.pattern
-    if location.kind in {"", "^~"}:
-        return "prefix", location.pattern
+    if location.kind in {"", "^~", "="} and location.pattern.startswith("/"):
+        return "path" if location.kind == "=" else "prefix", _encoded(location.pattern)
     return None
 
 
-def _name(location: Location) -> str:
-    return " ".join(part for part in ("location", location.kind, location.pattern) if part)
+def _encoded(path: str) -> str:
+    # nginx compares decoded paths; a route's is written as a client sends it.
+    return quote(path, safe="/~@:$+!*'(),;=&-._", errors="surrogateescape")
+
+
+def _note_inner(made: Imported, location: Location, *, told: frozenset[str] = frozenset()) -> None:
+    """Name what is lost within a location that becomes no route."""
+    note_losses(made, location.inner, told=told)
+    for directive in location.inner:
+        if directive.name == "auth_request" and (why := auth_loss(directive)):
+            made.note(f"{directive.place}: 'auth_request {' '.join(directive.args)}': {why}")
 
 
 def _note_no_backend(made: Imported, location: Location) -> None:
-    for name, what in (
-        ("root", "serves files"),
-        ("alias", "serves files"),
-        ("return", "answers by itself"),
-        ("rewrite", "rewrites"),
-        ("deny", "refuses requests"),
-    ):
-        if location.own(name):
-            made.note(
-                f"{location.directive.place}: '{_name(location)}' {what} ({name}); routes only pass requests on"
-            )
-            return
+    if any(is_https_redirect(made, directive) for directive in location.inner):
+        return
+    own = list(dict.fromkeys(d.name for d in location.inner if d.name in _OWN_ANSWERS))
+    what = f"{_OWN_ANSWERS[own[0]]} ({', '.join(own)})" if own else "has no backend"
+    made.note(f"{location.directive.place}: '{location.title}' {what}; routes only pass requests on")
+    _note_inner(made, location, told=frozenset(own))
 
 
-def _take_forward(
-    made: Imported, location: Location, backend: Backend, route: dict[str, Any], site: _Site
-) -> None:
+def _take_forward(made: Imported, location: Location, backend: Backend, route: dict[str, Any]) -> None:
     for note in backend.notes:
         made.note(note)
     if backend.path and backend.path != location.pattern:
@@ -202,124 +191,18 @@ def _take_forward(
             " a forwarded path stays as it is"
         )
     route.update(action="forward", upstream=backend.upstream)
-    _take_auth(made, location, route, site)
     limit = location.value("client_max_body_size")
-    route["max_body_bytes"] = _BODY_DEFAULT if limit is None else _size(limit) or 0
+    route["max_body_bytes"] = BODY_DEFAULT if limit is None else size_of(limit) or 0
 
 
-def _take_upload(
-    made: Imported, location: Location, passed: Directive, route: dict[str, Any], site: _Site
-) -> None:
-    route["action"] = "upload"
-    route |= _target(made, passed, site)
-    _take_auth(made, location, route, site)
-    _take_store(location, route)
-    _note_public_store(made, route, site)
-    for directive, setting in _SIZES.items():
-        value = location.value(directive)
-        if value is not None and (size := _size(value)) is not None:
-            route[setting] = size
-    route.setdefault("max_total_bytes", _BODY_DEFAULT)
-    header = location.value("upload_max_part_header_len")
-    if header and (size := _size(header) or 0) > _PART_HEADER_DEFAULT:
-        route["max_part_header_bytes"] = size
-    for directive, setting in (("upload_tame_arrays", "tame_arrays"), ("upload_pass_args", "pass_args")):
-        if location.value(directive) == "on":
-            route[setting] = True
-    patterns = [d.args[0] for d in location.find("upload_pass_form_field") if d.args]
-    if patterns:
-        route["pass_fields"] = patterns
-    cleanup = [status for d in location.find("upload_cleanup") for status in d.args]
-    if cleanup:
-        route["cleanup"] = cleanup
-    _take_fields(made, location, route)
-
-
-_SIZES: Final = {
-    "upload_max_file_size": "max_file_bytes",
-    "client_max_body_size": "max_total_bytes",
-    "upload_max_output_body_len": "max_output_bytes",
-    "upload_limit_rate": "max_rate",
-}
-
-
-def _target(made: Imported, passed: Directive, site: _Site) -> dict[str, Any]:
-    target = passed.args[0] if passed.args else ""
-    named = target.startswith("@")
-    if named:
-        found = next((loc for loc in site.locations if loc.kind == "@" and loc.pattern == target[1:]), None)
-    else:
-        found = location_for(site.locations, target)
-    backend = backend_of(found, site.upstreams) if found else None
-    if "$" in target or backend is None or found is None:
-        made.note(
-            f"{passed.place}: where 'upload_pass {target}' ends is not clear. Set upstream and pass_to."
-        )
-        return (
-            {"upstream": PLACEHOLDER}
-            if named or "$" in target
-            else {"upstream": PLACEHOLDER, "pass_to": target}
-        )
-    for note in backend.notes:
-        made.note(note)
-    if named:  # a named location keeps path and query
-        return {"upstream": backend.upstream, "pass_args": True} | (
-            {"pass_to": backend.path} if backend.path else {}
-        )
-    if backend.path and found.kind in {"", "^~", "="}:
-        target = backend.path + target.removeprefix(found.pattern)
-    return {"upstream": backend.upstream, "pass_to": target}
-
-
-def _take_store(location: Location, route: dict[str, Any]) -> None:
-    store = location.find("upload_store")
-    if store and store[0].args:
-        folder, *levels = store[0].args
-        route["store"] = folder
-        if levels:
-            route["store_levels"] = [int(level) for level in levels if level.isdigit()]
-    access = location.find("upload_store_access")
-    if access and " ".join(access[0].args) != "user:rw":
-        route["store_access"] = " ".join(access[0].args)
-
-
-def _note_public_store(made: Imported, route: dict[str, Any], site: _Site) -> None:
-    for location in site.locations:
-        served = location.own("alias") or location.own("root")
-        if (
-            served
-            and served.args
-            and f"{route.get('store', '')}/".startswith(served.args[0].rstrip("/") + "/")
-        ):
-            made.note(
-                f"{served.place}: '{_name(location)}' serves the folder of the uploads, so that anybody may fetch"
-                " them. Choose another store."
-            )
-
-
-def _take_fields(made: Imported, location: Location, route: dict[str, Any]) -> None:
-    for directive, setting in (
-        ("upload_set_form_field", "set_fields"),
-        ("upload_aggregate_form_field", "aggregate_fields"),
-    ):
-        fields: dict[str, str] = {}
-        for found in location.find(directive):
-            if len(found.args) != 2:  # noqa: PLR2004 - a name and a value
-                made.note(f"{found.place}: '{directive}' needs a name and a value")
-            elif found.args[0] in fields:
-                made.note(f"{found.place}: the field '{found.args[0]}' is set twice; the first one is kept")
-            else:
-                fields[found.args[0]] = found.args[1]
-        if fields:
-            route[setting] = fields
-
-
-def _take_auth(made: Imported, location: Location, route: dict[str, Any], site: _Site) -> None:
+def _take_auth(made: Imported, location: Location, route: dict[str, Any], site: Site) -> None:
     asked = location.value("auth_request")
     if not asked or asked == "off":
         return
     if not re.fullmatch(r"/[!-~]*", asked) or "$" in asked:
-        made.note(f"{location.directive.place}: auth_request {asked} has variables. Set auth_url.")
+        made.note(
+            f"{location.directive.place}: auth_request {asked} has variables. Set auth_url; until then {OPEN}"
+        )
         return
     target = location_for(site.locations, asked)
     backend = target and backend_of(target, site.upstreams)
@@ -338,62 +221,55 @@ def _take_auth(made: Imported, location: Location, route: dict[str, Any], site: 
     )
 
 
-# What is known to need nothing here, and what is not known.
-_NO_COUNTERPART: Final = {
-    "upload_resumable": "uploads that can be resumed are at /uploads/ (tus), with another protocol",
-    "upload_add_header": "no header is added to answers",
-    "limit_except": "methods are not limited",
-    "if": "conditions have no counterpart",
-    "rewrite": "paths are not rewritten",
-    "allow": "addresses are not limited",
-    "deny": "addresses are not limited",
-    "add_header": "no header is added to answers",
-    "auth_basic": "passwords are not asked by the gateway; use auth_url",
-    "error_page": "answers are not replaced",
-    "limit_req": "requests are not rated",
-    "limit_conn": "connections are not counted",
-}
-
-
-def _note_unknown(made: Imported, location: Location) -> None:
-    for directive in location.inner:
-        why = _NO_COUNTERPART.get(directive.name, "")
-        if why and directive.args != ("off",):
-            made.note(f"{directive.place}: '{directive.name} {' '.join(directive.args)}': {why}")
-    for name in ("upload_resumable", "upload_add_header"):
-        for directive in location.find(name):
-            if directive not in location.inner and directive.args != ("off",):
-                made.note(f"{directive.place}: '{name} {' '.join(directive.args)}': {_NO_COUNTERPART[name]}")
-
-
 def _add_route(made: Imported, route: dict[str, Any], location: Location) -> None:
-    place = (route.get("path"), route.get("prefix"))
-    for known in made.routes:
-        if (known.get("path"), known.get("prefix")) == place:
+    if route["action"] != "hide":
+        route = _loadable(made, route, location)
+    place = _place_of(route)
+    for index, known in enumerate(made.routes):
+        if _place_of(known) == place:
             if known != route:
+                made.routes[index] = _kept(known, route, is_whole_site=place == ("", False))
+                kept = "the first one" if made.routes[index] is known else "this one"
                 made.note(
-                    f"{location.directive.place}: '{_name(location)}' is there a second time and differs; the first"
-                    " one is kept"
+                    f"{location.directive.place}: '{location.title}' is there a second time and differs; {kept} is"
+                    " kept"
                 )
             return
-    try:
-        Route.model_validate(route)
-    except ValidationError as exc:
-        for error in exc.errors():
-            what = error["msg"].removeprefix("Value error, ")
-            where = ".".join(str(step) for step in error["loc"])
-            made.note(
-                f"{location.directive.place}: '{_name(location)}': {where + ': ' if where else ''}{what}"
-            )
     made.routes.append(route)
 
 
-def _size(text: str) -> int | None:
-    found = _SIZE.fullmatch(text)
-    return int(found[1]) * _UNITS[found[2].lower()] if found else None
+def _kept(known: dict[str, Any], route: dict[str, Any], *, is_whole_site: bool) -> dict[str, Any]:
+    """What is hidden stays so. But a server for strangers, which answers nobody, must not hide all of another."""
+    is_hidden = route["action"] == "hide"
+    if is_hidden == (known["action"] == "hide"):
+        return known
+    return route if is_hidden != is_whole_site else known
 
 
-def _seconds(text: str) -> float | None:
-    units = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "": 1}
-    found = re.fullmatch(r"(\d+)(ms|[smhd]?)", text)
-    return int(found[1]) * units[found[2]] if found else None
+def _loadable(made: Imported, route: dict[str, Any], location: Location) -> dict[str, Any]:
+    """The route without what the settings would refuse. If it cannot be without, its place is hidden instead."""
+    while True:
+        try:
+            Route.model_validate(route)
+        except ValidationError as exc:
+            errors = exc.errors()
+        else:
+            return route
+        refused: set[str] = set()
+        for error in errors:
+            where, what = (
+                str(error["loc"][0]) if error["loc"] else "",
+                error["msg"].removeprefix("Value error, "),
+            )
+            refused.add(where)
+            made.note(
+                f"{location.directive.place}: '{location.title}': {where + ': ' if where else ''}{what}."
+                + (
+                    " It is hidden until that is put right."
+                    if where in {"", *_NEEDED}
+                    else " It is left out."
+                )
+            )
+        if refused & {"", *_NEEDED}:
+            return {name: route[name] for name in ("path", "prefix") if name in route} | {"action": "hide"}
+        route = {name: value for name, value in route.items() if name not in refused}

@@ -14,6 +14,8 @@ _OTHER_PROTOCOLS: Final = {
     "scgi_pass": "SCGI: let the application speak HTTP",
     "grpc_pass": "gRPC, which needs HTTP/2",
 }
+# What a ``return`` says to everybody: there is nothing for you.
+_REFUSALS: Final = (("403",), ("404",), ("410",), ("444",))
 PLACEHOLDER: Final = "http://127.0.0.1:8000"
 
 
@@ -53,6 +55,25 @@ class Location:
     def own(self, name: str) -> Directive | None:
         """The directive if it is written in this location itself."""
         return next((directive for directive in self.inner if directive.name == name), None)
+
+    @property
+    def title(self) -> str:
+        """How it begins, for people."""
+        return " ".join(part for part in ("location", self.kind, self.pattern) if part)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it refuses everybody by itself, whatever else stands in it."""
+        by_name: dict[str, list[Directive]] = {}
+        for directive in self.inner:
+            by_name.setdefault(directive.name, []).append(directive)
+        if by_name.keys() & {"if", "rewrite", "break"} or self.find("error_page"):
+            return False  # what comes before the refusal, or instead of it, may be an answer
+        if "return" in by_name:
+            return by_name["return"][0].args[:1] in _REFUSALS
+        rules = [d for d in self.inner if d.name in {"allow", "deny"}]
+        refuses = bool(rules) and (rules[0].name, rules[0].args) == ("deny", ("all",))
+        return refuses and self.value("satisfy") != "any"
 
     def is_target(self, locations: "Sequence[Location]") -> bool:
         """Whether an upload or the question of an ``auth_request`` of one of these ends here."""

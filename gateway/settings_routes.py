@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Final, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
@@ -73,6 +73,12 @@ def parse_statuses(value: object) -> object:
     return first, int(found[2] or first)
 
 
+def _refuse_variables(place: str) -> None:
+    # The module replaces them by what the client sent; here they would be the name of a folder.
+    if "$" in place:
+        raise ValueError(f"'{place}' has a '$': there are no variables here, all files go to one place")
+
+
 type Access = Annotated[int, BeforeValidator(parse_access), Field(ge=0o400, le=0o777)]
 type Statuses = Annotated[tuple[int, int], BeforeValidator(parse_statuses)]
 
@@ -84,11 +90,12 @@ class Route(BaseModel):
 
     path: str = Field("", description="Exactly this path. Either path or prefix must be set.")
     prefix: str = Field("", description="This path and everything below it.")
-    action: Literal["upload", "forward"] = Field(
+    action: Literal["upload", "forward", "hide"] = Field(
         "forward",
-        description="upload = take the files out of forms and send the rest; forward = pass on as is.",
+        description="upload = take the files out of forms and send the rest; forward = pass on as is;"
+        " hide = answer 404 to everybody.",
     )
-    upstream: str = Field("", description="The backend: http://HOST:PORT or unix:/path.")
+    upstream: str = Field("", description="The backend: http://HOST:PORT or unix:/path; none with hide.")
     other_methods: Literal["refuse", "forward"] = Field(
         "refuse", description="What an upload route does with methods other than POST, PUT and OPTIONS."
     )
@@ -189,8 +196,7 @@ class Route(BaseModel):
     def _is_upstream(cls, value: str) -> str:
         if not value or re.fullmatch(r"unix:/[^\s?#]+", value):
             return value
-        url = urlsplit(value)
-        if url.scheme != "http" or not url.hostname or url.path not in {"", "/"} or url.query:
+        if not re.fullmatch(r"http://(?:[^\s/?#@:$\[\]]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?/?", value):
             raise ValueError(f"'{value}' must read http://HOST:PORT, or unix:/path/of/socket")
         return value
 
@@ -204,14 +210,18 @@ class Route(BaseModel):
     @field_validator("store")
     @classmethod
     def _is_folder(cls, value: Path | None) -> Path | None:
+        _refuse_variables(str(value or ""))
         # The path of a URL has lost one of its slashes. It would be a folder named "s3:" wherever we were started.
         if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(value or "")):
-            raise ValueError(f"'{value}' is a URL and no folder; for S3 set store_s3 to BUCKET or BUCKET/PREFIX")
+            raise ValueError(
+                f"'{value}' is a URL and no folder; for S3 set store_s3 to BUCKET or BUCKET/PREFIX"
+            )
         return value
 
     @field_validator("store_s3")
     @classmethod
     def _is_bucket(cls, value: str) -> str:
+        _refuse_variables(value)
         if value and not re.fullmatch(
             r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)*", value
         ):
@@ -272,6 +282,9 @@ class Route(BaseModel):
     def _agree(self) -> "Route":
         if bool(self.path) == bool(self.prefix):
             raise ValueError("a route needs either path or prefix")
+        if self.action == "hide":
+            self._refuse_other_settings()
+            return self
         if not self.upstream:
             raise ValueError(f"the route {self.place} needs an upstream")
         if self.action == "upload" and (self.store is None) == (not self.store_s3):
@@ -296,6 +309,10 @@ class Route(BaseModel):
         common = {"path", "prefix", "action", "upstream", "max_body_bytes", "auth_url", *_CIRCUIT_SETTINGS}
         for name in sorted(self.model_fields_set - common):
             raise ValueError(f"the route {self.place} has '{name}', which needs action = \"upload\"")
+
+    def _refuse_other_settings(self) -> None:
+        for name in sorted(self.model_fields_set - {"path", "prefix", "action"}):
+            raise ValueError(f"the route {self.place} has '{name}', but action = \"hide\" only answers 404")
 
     @property
     def place(self) -> str:

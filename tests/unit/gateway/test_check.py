@@ -143,6 +143,13 @@ def test_a_routes_folder_is_proven_by_use(tmp_path: Path) -> None:
     assert of(found(tmp_path / "there", reserve_bytes=1 << 60))[0] is Level.fail
 
 
+def test_a_route_that_hides_has_nothing_to_prove(tmp_path: Path) -> None:
+    settings = Settings.model_validate(
+        {"server": {"data_dir": tmp_path}, "routes": [{"prefix": "/done", "action": "hide"}]}
+    )
+    assert list(check.inspect_route_stores(settings)) == []
+
+
 def test_a_routes_bucket_that_does_not_answer_fails(tmp_path: Path) -> None:
     route = {"path": "/u", "action": "upload", "upstream": "http://127.0.0.1:1", "store_s3": "bucket/in"}
     s3 = {"endpoint": "127.0.0.1:1", "access_key": "a"}

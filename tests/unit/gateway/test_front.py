@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.errors import CoreDown
+from gateway.errors import CoreDown, NotFound
 from gateway.front import FrontDoor, Handlers, RouteHandler
 from gateway.http.exchange import ClientExchange
 from gateway.http.head import Field
@@ -18,6 +18,7 @@ ORIGIN = ("origin", "https://app.example")
 FORM = [
     {"path": "/take", "action": "upload", "upstream": "http://127.0.0.1:1", "store": "/nowhere"},
     {"prefix": "/uploads/of-another", "upstream": "http://127.0.0.1:1"},
+    {"prefix": "/done", "action": "hide"},
 ]
 
 
@@ -102,6 +103,17 @@ def test_routes_take_no_uploads_while_uploads_are_off(
     exchange, asked = visited(tmp_path, method, path, mode=mode)
     assert asked == is_let_in
     assert exchange.status == (0 if is_let_in else 503)
+
+
+@pytest.mark.parametrize("mode", [None, "uploads-off", "read-only", "full"])
+@pytest.mark.parametrize(("method", "path"), [("POST", "/done"), ("GET", "/done/x"), ("GET", "/a/../%64one")])
+def test_what_is_hidden_is_not_there_whatever_the_switch_says(
+    tmp_path: Path, mode: Mode | None, method: str, path: str
+) -> None:
+    handler = Anybody()
+    with pytest.raises(NotFound):
+        visited(tmp_path, method, path, mode=mode, handler=handler)
+    assert handler.asked == 0
 
 
 def test_a_page_of_another_origin_can_read_why_its_upload_is_refused(tmp_path: Path) -> None:

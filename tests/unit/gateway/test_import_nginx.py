@@ -8,18 +8,13 @@ import pytest
 from click.testing import CliRunner
 
 from gateway.import_nginx import as_toml, import_nginx, read_nginx
-from gateway.nginx_config import parse_config
-from gateway.nginx_routes import Imported, translate
+from gateway.nginx_result import Imported
 from gateway.settings_routes import Route
 from gateway.upload.plan import make_plan
+from tests.support.nginx_import import APP, MODULE
+from tests.support.nginx_import import translated as _translate
 
 FIXTURES = Path(__file__).parent / "nginx_fixtures"
-MODULE = 'upload_pass @app; upload_store /s; upload_pass_form_field "^a$";'
-APP = "location @app { proxy_pass http://127.0.0.1:9; }"
-
-
-def _translate(text: str) -> Imported:
-    return translate(parse_config(text, file="n", read=lambda _: []))
 
 
 def _upload(inner: str, *, server: str = "") -> tuple[Route, Imported]:
@@ -57,9 +52,10 @@ def test_what_the_incumbents_configuration_loses_is_named() -> None:
         "/images",
         r"\.(php|aspx|asp|myadmin)$",
         "anybody may fetch",
+        "add_header X-Clacks-Overhead",
     ):
         assert lost in said
-    assert len(notes) == 5
+    assert len(notes) == 6
     assert all("site.conf:" in note for note in notes)
 
 
@@ -67,8 +63,8 @@ def test_the_command_prints_toml_names_what_is_lost_and_says_so_by_its_status() 
     result = CliRunner().invoke(import_nginx, [str(FIXTURES / "incumbent" / "nginx.conf")])
     assert result.exit_code == 1
     assert len(tomllib.loads(result.stdout)["routes"]) == 2
-    assert result.stderr.count("not translated: ") == 5
-    assert result.stdout.count("#  - ") == 5
+    assert result.stderr.count("not translated: ") == 6
+    assert result.stdout.count("#  - ") == 6
 
 
 def test_a_configuration_without_losses_is_status_0(tmp_path: Path) -> None:
@@ -79,8 +75,8 @@ def test_a_configuration_without_losses_is_status_0(tmp_path: Path) -> None:
     assert (result.exit_code, result.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("text", [None, "server {", "include nosuch.conf;"])
-def test_a_file_that_nginx_would_refuse_is_status_2(tmp_path: Path, text: str | None) -> None:
+@pytest.mark.parametrize("text", [None, "server {", "include nosuch.conf; }"])
+def test_a_file_that_cannot_be_understood_is_status_2(tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / "n.conf").write_text(text)
     result = CliRunner().invoke(import_nginx, [str(tmp_path / "n.conf")])
@@ -286,8 +282,9 @@ def test_who_answers_an_auth_request_is_asked_and_not_made_a_route(location: str
         + "auth_request /auth; } location @app { proxy_pass http://127.0.0.1:9; }"
         " location " + location + " }"
     )
-    (route,) = made.routes
+    route, hidden = sorted(made.routes, key=lambda route: route["action"], reverse=True)
     assert (route["upstream"], route["auth_url"]) == ("http://127.0.0.1:9", url)
+    assert hidden["action"] == "hide"
     assert made.notes == []
 
 
@@ -305,7 +302,9 @@ def test_an_internal_location_where_uploads_end_is_no_news() -> None:
         "server { location /u {" + inner + "} location = /done { internal; proxy_pass http://127.0.0.1:9; } }"
     )
     assert made.notes == []
-    assert [(route["prefix"], route["pass_to"]) for route in made.routes] == [("/u", "/done")]
+    upload, hidden = sorted(made.routes, key=lambda route: route["action"], reverse=True)
+    assert (upload["prefix"], upload["pass_to"]) == ("/u", "/done")
+    assert hidden == {"path": "/done", "action": "hide"}
 
 
 def test_a_resumable_upload_is_named_where_it_is_inherited_from() -> None:

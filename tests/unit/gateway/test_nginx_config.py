@@ -9,12 +9,12 @@ from gateway.nginx_config import Directive, NginxSyntaxError, parse_config
 FILES = {"/etc/nginx/mime.types": "types { text/html html; }", "/etc/nginx/loop.conf": "include loop.conf;"}
 
 
-def _read(pattern: str) -> Iterable[tuple[str, str]]:
+def _read(pattern: str) -> Iterable[tuple[str, str | OSError]]:
     if "*" in pattern:
         return [("a.conf", "a 1;"), ("b.conf", "b 2;")]
     name = f"/etc/nginx/{pattern}"
     if name not in FILES:
-        raise FileNotFoundError(2, "No such file or directory")
+        return [(name, FileNotFoundError(2, "No such file or directory"))]
     return [(name, FILES[name])]
 
 
@@ -56,6 +56,13 @@ def test_each_directive_knows_its_place() -> None:
     assert (first.place, second.place) == ("nginx.conf:2", "/etc/nginx/mime.types:1")
 
 
+def test_a_file_that_is_not_there_stays_an_include_and_the_rest_is_read() -> None:
+    first, include, last = _parse("a;\ninclude nosuch;\nb;")
+    assert (first.name, include.name, last.name) == ("a", "include", "b")
+    assert (include.args, include.line) == (("/etc/nginx/nosuch",), 2)
+    assert include.unread == "No such file or directory"
+
+
 BROKEN = {
     "a": "'a' is not ended",
     "a b": "'a' is not ended",
@@ -66,7 +73,6 @@ BROKEN = {
     "a 'b;": "quote is not closed",
     'a "b"c;': "followed by other",
     "a\n'b": "nginx.conf:2: a quote",
-    "include nosuch;": "cannot read 'nosuch': No such file",
     "include loop.conf;": "20 includes",
     "x_by_lua_block { {": "Lua block is not closed",
 }

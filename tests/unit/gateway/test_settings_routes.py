@@ -77,6 +77,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"upstream": "https://x"}, "http://HOST:PORT"),
     ({"upstream": "http://x/path"}, "http://HOST:PORT"),
     ({"upstream": "127.0.0.1:8000"}, "http://HOST:PORT"),
+    ({"upstream": "http://a b:8000"}, "http://HOST:PORT"),
+    ({"upstream": "http://a:b"}, "http://HOST:PORT"),
     ({"store": None}, "needs a store"),
     ({"store_levels": [1, 2, 1, 1]}, "at most three"),
     ({"store_levels": [0]}, "from 1 to 3"),
@@ -100,6 +102,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"auth_url": "https://x/auth"}, "must be a path"),
     ({"nosuch": 1}, "Extra inputs"),
     ({"action": "forward", "store": "/s"}, "'store', which needs action"),
+    ({"store": "/srv/$arg_user"}, "there are no variables here"),
+    ({"store": None, "store_s3": "bucket/$arg_user"}, "there are no variables here"),
+    ({"action": "hide"}, "'store', but action = \"hide\" only answers 404"),
+    ({"action": "hide", "store": "/s", "path": ""}, "either path or prefix"),
 ]
 
 
@@ -107,6 +113,13 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 def test_a_mistake_is_told_in_a_sentence(settings: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValidationError, match=sentence):
         _route(**settings)
+
+
+def test_a_route_that_hides_has_a_place_and_nothing_else() -> None:
+    assert Route.model_validate({"prefix": "/internal", "action": "hide"}).matches("/internal/x")
+    for more in ({"upstream": "http://127.0.0.1:1"}, {"auth_url": "/a"}, {"max_body_bytes": 1}):
+        with pytest.raises(ValidationError, match="only answers 404"):
+            Route.model_validate({"prefix": "/internal", "action": "hide", **more})
 
 
 def test_a_path_field_may_have_any_name_when_no_client_field_is_passed() -> None:
