@@ -11,27 +11,21 @@ import shutil
 import socket
 import ssl
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from gateway.check_store import inspect_direct_downloads, inspect_route_stores, inspect_store
 from gateway.contract import COMMITS_PATH, load_secret
 from gateway.core_health import call_status, probe_of
-from gateway.errors import GatewayError
+from gateway.findings import Finding, Level, fail, ok, warn
 from gateway.maintenance import MaintenanceSwitch
 from gateway.maintenance_page import page_file
 from gateway.net.server import listener_addresses, setting_of
 from gateway.settings import Settings
 from gateway.settings_source import LoadedSettings
-from gateway.store.opening import open_store
-from gateway.store.s3_presign import external_url
-from gateway.upload.route_stores import check_route_store
 
 LOW_FREE_BYTES: Final = 5 << 30  # about one large image: the next upload may not fit
 SOON_DAYS: Final = 14.0
@@ -41,28 +35,6 @@ _THIRD_PARTY: Final = re.compile(
 _OLDEST_CLOCK_S: Final = 1_735_689_600  # 2025-01-01: this program is younger
 _ANSWER_S: Final = 3.0
 _BAD_REQUEST: Final = 400
-
-
-class Level(StrEnum):
-    """How bad it is."""
-
-    ok = "ok"
-    warn = "warn"
-    fail = "FAIL"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One line of the table. ``remedy`` says what to do; empty when all is well."""
-
-    level: Level
-    subject: str
-    what: str
-    remedy: str = ""
-
-    def as_json(self) -> dict[str, str]:
-        """For programs."""
-        return {"level": self.level, "subject": self.subject, "what": self.what, "remedy": self.remedy}
 
 
 def inspect(loaded: LoadedSettings) -> list[Finding]:
@@ -100,23 +72,11 @@ def render(findings: list[Finding]) -> str:
     return "\n".join(lines)
 
 
-def _ok(subject: str, what: str) -> Finding:
-    return Finding(level=Level.ok, subject=subject, what=what)
-
-
-def _warn(subject: str, what: str, remedy: str) -> Finding:
-    return Finding(level=Level.warn, subject=subject, what=what, remedy=remedy)
-
-
-def _fail(subject: str, what: str, remedy: str) -> Finding:
-    return Finding(level=Level.fail, subject=subject, what=what, remedy=remedy)
-
-
 def inspect_clock(settings: Settings) -> Iterator[Finding]:
     """Certificates, tokens and signed links all depend on it."""
     now = time.time()
     if now < _OLDEST_CLOCK_S:
-        yield _fail(
+        yield fail(
             "clock", f"says {time.ctime(now)}", "set the clock and keep it with NTP (systemd-timesyncd)"
         )
         return
@@ -125,25 +85,25 @@ def inspect_clock(settings: Settings) -> Iterator[Finding]:
     except OSError:
         ahead = 0.0
     if ahead > 60:  # noqa: PLR2004 - a minute: more than file systems and machines differ
-        yield _warn(
+        yield warn(
             "clock", f"{ahead:.0f} s behind the data folder", "keep the clock with NTP (systemd-timesyncd)"
         )
     else:
-        yield _ok("clock", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now)))
+        yield ok("clock", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now)))
 
 
 def inspect_data_folder(settings: Settings) -> Iterator[Finding]:
     """Ours, writable, with room."""
     folder = settings.data_dir
     if not folder.exists():
-        yield _warn("data folder", f"{folder.absolute()} is not there yet", "it is made by 'gateway serve'")
+        yield warn("data folder", f"{folder.absolute()} is not there yet", "it is made by 'gateway serve'")
         return
     probe = folder / f".check-{secrets.token_hex(8)}"
     try:
         probe.write_bytes(b"x")
         probe.unlink()
     except OSError as exc:
-        yield _fail(
+        yield fail(
             "data folder",
             f"{folder.absolute()}: {exc.strerror}",
             f"chown it to the user that runs the gateway (this is uid {os.geteuid()})",
@@ -152,13 +112,13 @@ def inspect_data_folder(settings: Settings) -> Iterator[Finding]:
     free = shutil.disk_usage(folder).free
     text = f"{folder.absolute()}, {free / 1e9:.1f} GB free"
     if folder.stat().st_mode & 0o007:
-        yield _warn("data folder", f"{text}, open to every user", f"chmod o-rwx {folder.absolute()}")
+        yield warn("data folder", f"{text}, open to every user", f"chmod o-rwx {folder.absolute()}")
     elif free < LOW_FREE_BYTES:
-        yield _warn(
+        yield warn(
             "data folder", text, "make room: uploads get 507 when storage.disk.reserve_bytes is reached"
         )
     else:
-        yield _ok("data folder", text)
+        yield ok("data folder", text)
 
 
 def inspect_public_url(settings: Settings) -> Iterator[Finding]:
@@ -167,15 +127,15 @@ def inspect_public_url(settings: Settings) -> Iterator[Finding]:
     parts = urlsplit(url)
     remedy = "set server.public_url to what users type, like https://registry.example.org"
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        yield _fail("public URL", f"{url!r} is not a URL", remedy)
+        yield fail("public URL", f"{url!r} is not a URL", remedy)
     elif parts.path or parts.query or parts.fragment:
-        yield _fail(
+        yield fail(
             "public URL", f"{url} has a path", "a registry has a host name of its own: remove the path"
         )
     elif parts.scheme == "http" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
-        yield _warn("public URL", f"{url}: tokens travel unencrypted", "use https, or a TLS proxy in front")
+        yield warn("public URL", f"{url}: tokens travel unencrypted", "use https, or a TLS proxy in front")
     elif parts.hostname == "localhost":
-        yield _warn("public URL", f"{url} works on this machine only", remedy)
+        yield warn("public URL", f"{url} works on this machine only", remedy)
     else:
         yield from _resolved(url, parts.hostname)
 
@@ -184,9 +144,9 @@ def _resolved(url: str, host: str) -> Iterator[Finding]:
     try:
         addresses = {info[4][0] for info in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
     except OSError:
-        yield _warn("public URL", f"{url}: {host} has no address here", "make a DNS record for it")
+        yield warn("public URL", f"{url}: {host} has no address here", "make a DNS record for it")
     else:
-        yield _ok("public URL", f"{url} ({', '.join(sorted(map(str, addresses)))})")
+        yield ok("public URL", f"{url} ({', '.join(sorted(map(str, addresses)))})")
 
 
 def inspect_certificate_of(settings: Settings) -> Iterator[Finding]:
@@ -195,40 +155,40 @@ def inspect_certificate_of(settings: Settings) -> Iterator[Finding]:
     from gateway.net.tls import host_names, name_is_covered, origin_of  # noqa: PLC0415
 
     if settings.tls.mode == "off" or not settings.server.https:
-        yield _ok("certificate", "TLS is off")
+        yield ok("certificate", "TLS is off")
         return
     origin = origin_of(settings)
     path, key = origin.files[0], origin.files[min(1, len(origin.files) - 1)]
     if settings.tls.mode != "files" and not path.exists():
-        yield _ok("certificate", f"tls.mode = {settings.tls.mode}: made at the first start")
+        yield ok("certificate", f"tls.mode = {settings.tls.mode}: made at the first start")
         return
     try:
         facts = inspect_certificate(path, key, roots=origin.roots)
     except CertificateRefused as exc:
-        yield _fail("certificate", exc.sentence, f"see {origin.setting[exc.half]}")
+        yield fail("certificate", exc.sentence, f"see {origin.setting[exc.half]}")
         return
     missing = [name for name in host_names(settings) if not name_is_covered(name, facts.names)]
     text = f"{', '.join(facts.names)}; {facts.key_type}; {facts.days_left:.0f} days left"
     if facts.key_matches is False:
-        yield _fail(
+        yield fail(
             "certificate",
             f"{path} and {key} do not belong together",
             "give tls.key the key of this certificate",
         )
     elif facts.days_left <= 0:
-        yield _fail(
+        yield fail(
             "certificate", f"expired on {facts.not_after:%Y-%m-%d}", "renew it, or use tls.mode = 'acme'"
         )
     elif missing:
-        yield _fail("certificate", f"{text}; not for {', '.join(missing)}", "get one that names them")
+        yield fail("certificate", f"{text}; not for {', '.join(missing)}", "get one that names them")
     elif not facts.chain_complete:
-        yield _warn(
+        yield warn(
             "certificate", f"{text}; the chain ends early", "append the issuer's certificates to the file"
         )
     elif facts.days_left < SOON_DAYS and settings.tls.mode == "files":
-        yield _warn("certificate", text, "renew it, or use tls.mode = 'acme'")
+        yield warn("certificate", text, "renew it, or use tls.mode = 'acme'")
     else:
-        yield _ok("certificate", text)
+        yield ok("certificate", text)
 
 
 def inspect_ports(settings: Settings) -> Iterator[Finding]:
@@ -248,9 +208,9 @@ def _inspect_port(name: str, address: str) -> Finding:
         except (OSError, OverflowError) as exc:
             code = getattr(exc, "errno", None)
             if code == errno.EADDRINUSE and is_ours(name, host, int(port)):
-                return _ok(f"{name} port", f"{address}: the gateway serves there")
-            return _fail(f"{name} port", f"{address}: {exc}", _port_remedy(name, code))
-    return _ok(f"{name} port", f"{address} is free")
+                return ok(f"{name} port", f"{address}: the gateway serves there")
+            return fail(f"{name} port", f"{address}: {exc}", _port_remedy(name, code))
+    return ok(f"{name} port", f"{address} is free")
 
 
 def _port_remedy(name: str, code: int | None) -> str:
@@ -285,88 +245,36 @@ def is_ours(name: str, host: str, port: int) -> bool:
         return False
 
 
-def inspect_store(settings: Settings) -> Iterator[Finding]:
-    """Proven by use."""
-    subject = f"store ({settings.storage.kind})"
-    if settings.storage.kind == "disk" and not settings.store_root.exists():
-        yield _warn(subject, f"{settings.store_root.absolute()} is not there yet", "'gateway serve' makes it")
-        return
-    try:
-        yield _ok(subject, open_store(settings).check())
-    except GatewayError as exc:
-        yield _fail(subject, exc.detail or exc.message, _STORE_REMEDIES[settings.storage.kind])
-
-
-def inspect_route_stores(settings: Settings) -> Iterator[Finding]:
-    """Where the files of each upload route go."""
-    for route in (route for route in settings.routes if route.action == "upload"):
-        try:
-            yield _ok(f"route {route.place}", check_route_store(route, settings))
-        except GatewayError as exc:
-            remedy = _STORE_REMEDIES["s3"] if route.store_s3 else "the gateway must be able to write there"
-            yield _fail(f"route {route.place}", exc.detail or exc.message, remedy)
-
-
-_STORE_REMEDIES: Final = {
-    "disk": "storage.disk.root must be one file system with hard links, writable for the gateway, with room",
-    "s3": "check storage.s3.endpoint, ssl, bucket and keys; the keys need read, write, list and delete on the bucket",
-}
-
-
-def inspect_direct_downloads(settings: Settings) -> Iterator[Finding]:
-    """Links to another host work only where that host can be reached: from every client."""
-    s3 = settings.storage.s3
-    if settings.storage.kind != "s3" or not s3.direct:
-        return
-    if not s3.external_endpoint:
-        yield _fail("S3 links", "direct = true without external_endpoint", "set storage.s3.external_endpoint")
-        return
-    url = f"{external_url(s3)}/"
-    try:
-        with urllib.request.urlopen(url, timeout=_ANSWER_S):  # noqa: S310 - the scheme is fixed above
-            pass
-    except urllib.error.HTTPError:
-        pass  # 403 and the like: somebody who speaks HTTP is there
-    except (OSError, ValueError, http.client.HTTPException) as exc:
-        yield _fail(
-            "S3 links",
-            f"{url} does not answer here: {exc}",
-            "clients need to reach it too; or set storage.s3.direct = false: downloads then go through the gateway",
-        )
-        return
-    yield _ok("S3 links", f"{url} answers from here; clients must reach it by the same name")
-
-
 def inspect_core(settings: Settings) -> Iterator[Finding]:
     """Running, and sharing our secret."""
     own = not settings.core.url
     if own and not settings.core_socket.exists():
-        yield _ok("core", "not running; 'gateway serve' starts it")
+        yield ok("core", "not running; 'gateway serve' starts it")
         return
     url = settings.core.url or f"unix:{settings.core_socket.absolute()}"
     try:
         secret = load_secret(settings.secret_file)
         is_well, is_trusted = asyncio.run(_probe(url, secret))
     except FileNotFoundError:
-        yield _fail("core", f"{url}: no socket", "start it, or correct core.url")
+        yield fail("core", f"{url}: no socket", "start it, or correct core.url")
     except (OSError, EOFError, ValueError, TimeoutError) as exc:
         if own and isinstance(exc, ConnectionRefusedError):
-            yield _ok("core", "not running; 'gateway serve' starts it")
+            yield ok("core", "not running; 'gateway serve' starts it")
         else:
-            yield _fail(
+            yield fail(
                 "core", f"{url} does not answer: {exc!r}", "see the log of the core ('registry serve')"
             )
     else:
         if not is_well:
-            yield _fail("core", f"{url} answers, but not well", "see the log of the core ('registry serve')")
+            yield fail("core", f"{url} answers, but not well", "see the log of the core ('registry serve')")
         elif not is_trusted:
-            yield _fail(
+            yield fail(
                 "core",
                 f"{url} does not accept our signature",
                 "core.secret_file must hold the same secret on both sides, and their clocks must agree",
             )
         else:
-            yield _ok("core", f"{url} answers and shares our secret")
+            yield ok("core", f"{url} answers and shares our secret")
 
 
 async def _probe(url: str, secret: bytes) -> tuple[bool, bool]:
@@ -382,18 +290,18 @@ def inspect_maintenance(settings: Settings) -> Iterator[Finding]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
-        yield _fail("maintenance page", f"{path}: {exc}", "correct maintenance.page")
+        yield fail("maintenance page", f"{path}: {exc}", "correct maintenance.page")
         return
     if _THIRD_PARTY.search(text):
-        yield _warn(
+        yield warn(
             "maintenance page",
             f"{path} loads something from another host",
             "put styles, scripts and pictures into the page: when you need it, nothing else may be up",
         )
     else:
-        yield _ok("maintenance page", f"{_short(path)} is self-contained")
+        yield ok("maintenance page", f"{_short(path)} is self-contained")
     if MaintenanceSwitch(settings.data_dir).current() is not None:
-        yield _warn("maintenance", "is on", "'gateway maintenance off' when you are done")
+        yield warn("maintenance", "is on", "'gateway maintenance off' when you are done")
 
 
 def _short(path: Path) -> str:

@@ -164,7 +164,8 @@ def _outlive_upgrade_signal() -> None:
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def check(config: Path | None, data_dir: Path | None, *, as_json: bool) -> None:
     """Prove that settings, certificate, store, core and listeners can work; say what to do where they cannot."""
-    from gateway.check import Level, inspect, render  # noqa: PLC0415
+    from gateway.check import inspect, render  # noqa: PLC0415
+    from gateway.findings import Level  # noqa: PLC0415
     from gateway.settings_source import load  # noqa: PLC0415
 
     try:

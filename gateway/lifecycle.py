@@ -19,6 +19,7 @@ from gateway.handover import Handover, is_successor, tell_ready
 from gateway.init_process import tell_init
 from gateway.settings import Settings
 from gateway.settings_source import LoadedSettings, load
+from gateway.store.running import StoreNote
 from gateway.supervise import Child, Workers
 from gateway.systemd import notify
 
@@ -101,6 +102,10 @@ def make_control(
         actions |= core_actions(core, settings.core_socket, probe)
     control = Control(control_socket(settings), actions)
     control.bind()
+    try:
+        StoreNote(settings)  # its open file keeps it until this process ends
+    except OSError as exc:
+        log.warning("commands are not told which store is in use: %s", exc)
     return control
 
 

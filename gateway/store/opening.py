@@ -43,3 +43,10 @@ def renew_keys(store: BlobStore, settings: Settings) -> None:
 
         if isinstance(store, S3Store):
             store.take_keys(settings.storage.s3)
+
+
+def lives_on_previous_keys(store: BlobStore) -> bool:
+    """Whether an S3 store that has just been used was not let in with the keys that it should be."""
+    from gateway.store.s3_store import S3Store  # noqa: PLC0415 - see above
+
+    return isinstance(store, S3Store) and store.wire.uses_previous_keys

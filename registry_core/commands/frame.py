@@ -85,6 +85,18 @@ def with_registry[**P](
     return run
 
 
+def require_same_store(settings: Settings) -> None:
+    """End, if the gateway that runs on this data folder keeps its images elsewhere than these settings say."""
+    from gateway.store.running import other_store  # noqa: PLC0415 – commands about accounts need no store
+
+    if problem := other_store(settings):
+        click.echo(
+            f"registry: {problem}. Nothing was done; run this with the gateway's file (--config) and its environment.",
+            err=True,
+        )
+        sys.exit(FAILED)
+
+
 def read_password(*, from_stdin: bool) -> str:
     """A password, typed twice or on the first line of standard input."""
     if from_stdin:

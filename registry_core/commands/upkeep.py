@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from registry_core.commands.collections import every_collection
-from registry_core.commands.frame import FAILED, print_table, with_registry
+from registry_core.commands.frame import FAILED, print_table, require_same_store, with_registry
 from registry_core.registry import Registry
 from registry_core.service import backup as backups
 from registry_core.service import checking, cleaning
@@ -20,6 +20,7 @@ from registry_core.service.quota import human
 @with_registry
 def gc(registry: Registry, *, dry_run: bool) -> None:
     """Remove the bytes of images that were deleted long enough ago."""
+    require_same_store(registry.settings)
     done = cleaning.clean(registry, dry_run=dry_run)
     for key in done.removed_keys:
         click.echo(f"{'would remove' if dry_run else 'removed'}  {key}")
@@ -40,6 +41,7 @@ def gc(registry: Registry, *, dry_run: bool) -> None:
 @with_registry
 def fsck(registry: Registry, *, quick: bool, repair: bool) -> None:
     """Compare database and store, both ways, and verify every digest. Exit 1 if images are damaged."""
+    require_same_store(registry.settings)
     counted: Counter[str] = Counter()
     for fault in checking.check(registry, digests=not quick, repair=repair):
         counted[fault.kind] += 1
@@ -58,6 +60,7 @@ def fsck(registry: Registry, *, quick: bool, repair: bool) -> None:
 @with_registry
 def backup(registry: Registry, *, file: Path) -> None:
     """Write the whole database and the list of blobs to FILE. Copy the blobs with any tool, after it."""
+    require_same_store(registry.settings)
     written = backups.backup(registry, file)
     click.echo(f"{written.rows} rows and {written.blobs} blobs are in {file}.", err=True)
 
@@ -67,6 +70,7 @@ def backup(registry: Registry, *, file: Path) -> None:
 @with_registry
 def restore(registry: Registry, *, file: Path) -> None:
     """Replace the database by what FILE holds. What was there is saved beside it first."""
+    require_same_store(registry.settings)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     saved = registry.settings.data_dir / f"before-restore-{stamp}.backup"
     backups.backup(registry, saved)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway import check
-from gateway.check import Finding, Level, inspect, render
+from gateway import check, check_store
+from gateway.check import inspect, render
+from gateway.findings import Finding, Level
 from gateway.settings import Settings
 from gateway.settings_source import load
 
@@ -78,8 +79,8 @@ def test_a_clock_behind_its_own_files_is_a_warning(tmp_path: Path) -> None:
 
 def test_direct_downloads_without_an_address_fail() -> None:
     settings = made(storage={"kind": "s3", "s3": {"direct": True}})
-    assert of(list(check.inspect_direct_downloads(settings)))[0] is Level.fail
-    assert list(check.inspect_direct_downloads(made())) == []
+    assert of(list(check_store.inspect_direct_downloads(settings)))[0] is Level.fail
+    assert list(check_store.inspect_direct_downloads(made())) == []
 
 
 def test_a_page_that_needs_another_host_is_a_warning(tmp_path: Path) -> None:
@@ -127,11 +128,11 @@ def test_a_core_elsewhere_that_does_not_answer_fails(tmp_path: Path) -> None:
 def test_a_routes_folder_is_proven_by_use(tmp_path: Path) -> None:
     route = {"path": "/u", "action": "upload", "upstream": "http://127.0.0.1:1", "reserve_bytes": 0}
 
-    def found(store: Path, **more: object) -> list[check.Finding]:
+    def found(store: Path, **more: object) -> list[Finding]:
         settings = Settings.model_validate(
             {"server": {"data_dir": tmp_path}, "routes": [{**route, "store": store, **more}]}
         )
-        return list(check.inspect_route_stores(settings))
+        return list(check_store.inspect_route_stores(settings))
 
     (tmp_path / "taken").write_text("a file")
     (tmp_path / "there").mkdir()
@@ -147,7 +148,7 @@ def test_a_route_that_hides_has_nothing_to_prove(tmp_path: Path) -> None:
     settings = Settings.model_validate(
         {"server": {"data_dir": tmp_path}, "routes": [{"prefix": "/done", "action": "hide"}]}
     )
-    assert list(check.inspect_route_stores(settings)) == []
+    assert list(check_store.inspect_route_stores(settings)) == []
 
 
 def test_a_routes_bucket_that_does_not_answer_fails(tmp_path: Path) -> None:
@@ -156,6 +157,6 @@ def test_a_routes_bucket_that_does_not_answer_fails(tmp_path: Path) -> None:
     settings = Settings.model_validate(
         {"server": {"data_dir": tmp_path}, "routes": [route], "storage": {"s3": s3}}
     )
-    (finding,) = check.inspect_route_stores(settings)
+    (finding,) = check_store.inspect_route_stores(settings)
     assert finding.level is Level.fail
     assert "keys" in finding.remedy
