@@ -17,11 +17,13 @@ from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.errors import GatewayError, MethodNotAllowed, NotFound
+from gateway.store.asking import asking
 from registry_core.chores import Chores
 from registry_core.rates import RateGate, RateLimit
 from registry_core.registry import Registry
 from registry_core.routes import discovery, images, internal, library, outside, pages
 from registry_core.routes.pages_frame import Site, answer_failure, open_site
+from registry_core.trace import told_to_trace
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +45,7 @@ class Edge:
             await self._app(scope, receive, send)
             return
         request_id = _request_id(scope)
+        asking.set(request_id)  # the store's exchanges with S3 are for this request
         scope.setdefault("state", {})["request_id"] = request_id
         scope["app"] = self._app  # by this, routes know that refusals are exceptions here, not answers
         if "//" in scope["path"]:
@@ -96,7 +99,8 @@ def build_app(registry: Registry) -> ASGIApp:
         chores = Chores(registry)
         chores.start()
         try:
-            yield
+            async with told_to_trace(registry):
+                yield
         finally:
             chores.stop()
             registry.database.close()

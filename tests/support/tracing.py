@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -12,7 +13,13 @@ from typing import Any, Final
 
 from tests.support.product import BIN, Product
 
+_SETTING: Final = re.compile("GATEWAY_|MINIO_|DISABLE_MINIO")
 PATIENCE_S: Final = 60.0  # a machine that is busy starts a Python slowly; nothing is decided by it
+
+
+def bare_environ(product: Product) -> dict[str, str]:
+    """That of a shell which knows nothing of the settings that the gateway was started with."""
+    return {name: value for name, value in product.environ.items() if not _SETTING.match(name)}
 
 
 class Tracing:
@@ -21,7 +28,7 @@ class Tracing:
     def __init__(self, product: Product, *words: str) -> None:
         self._process = subprocess.Popen(
             [str(BIN / "gateway"), "trace", "--json", "--data-dir", str(product.data_dir), *words],
-            env=product.environ,
+            env=bare_environ(product),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
