@@ -58,6 +58,8 @@ class Creating:
         self._refuse_length(creation.length, self._resources.limits.upload_bytes)
         upload = await self._ask(exchange, creation, declared=creation.length)
         self._refuse_length(creation.length, upload.most)
+        # Most come without a byte here, and would only hear of it in the next request.
+        await self._resources.require_store(self._resources.store, anew=True)
         await self._resources.require_room(creation.length)
         return upload
 

@@ -174,15 +174,12 @@ class BlobStore(Protocol):
 class DistantStore(Protocol):
     """A store that can be away, and knows it before the first byte of an upload is taken."""
 
-    def require_up(self) -> None:
-        """Say at once whether an upload makes sense now. Raises: StoreDown."""
+    def require_up(self, *, anew: bool = False) -> None:
+        """Say at once whether an upload makes sense now. Without ``anew``, what was seen in the last seconds counts.
+
+        Raises: StoreDown.
+        """
         ...
-
-
-def require_up(store: object) -> None:
-    """Say whether an upload to ``store`` makes sense now. Blocks for a store that is away. Raises: StoreDown."""
-    if isinstance(store, DistantStore):
-        store.require_up()
 
 
 @runtime_checkable

@@ -109,12 +109,12 @@ class S3Wire:
             if fault.answer.code not in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:
                 raise
 
-    def require_up(self, prefix: str = "") -> None:
+    def require_up(self, prefix: str = "", *, anew: bool = False) -> None:
         """Say at once whether uploads below ``prefix`` make sense: S3 answers, and takes our keys.
 
-        Asks only if nothing was answered lately. Raises: StoreDown.
+        Without ``anew`` an answer of the last seconds, to whatever was asked, counts. Raises: StoreDown.
         """
-        if time.monotonic() < self._fresh_until:
+        if not anew and time.monotonic() < self._fresh_until:
             return
         listing = {"list-type": "2", "max-keys": "1", "prefix": prefix}
         # The answer to HEAD does not say why, and keys that may only look below a prefix are refused, too.

@@ -64,9 +64,9 @@ class S3Store:
     def waits_for_disk(self) -> bool:
         return True
 
-    def require_up(self) -> None:
+    def require_up(self, *, anew: bool = False) -> None:
         """Raises: StoreDown, at once if S3 does not answer, or refuses our keys."""
-        self._wire.require_up(OBJECTS)
+        self._wire.require_up(OBJECTS, anew=anew)
 
     def create(self, staged: str, *, size_hint: int | None) -> S3Writer:
         """Begin a file. Raises: StoreDown, at once if S3 does not answer."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Protocol
 from urllib.parse import parse_qs
 
@@ -78,14 +79,22 @@ class UploadResources:
             self.running.change(-1)
             self.board.remove(exchange)
 
+    async def require_store(self, store: object, *, anew: bool) -> None:
+        """Refuse what a store that is away would refuse later. ``anew`` asks it, even if it answered a moment ago.
+
+        Raises: StoreDown.
+        """
+        if isinstance(store, DistantStore):
+            ask = partial(store.require_up, anew=anew)
+            await asyncio.get_running_loop().run_in_executor(self.workers, ask)
+
     async def require_room(self, declared: int | None, store: "Roomy | None" = None) -> None:
         """Refuse what cannot be taken before its first byte. Raises: StoreFull, StoreDown."""
         store = store or self.store
-        loop = asyncio.get_running_loop()
-        if isinstance(store, DistantStore):
-            await loop.run_in_executor(self.workers, store.require_up)
-        if declared and declared >= ROOM_CHECK_BYTES:
-            free = await loop.run_in_executor(self.workers, store.free_bytes)
+        is_small = declared is not None and declared < ROOM_CHECK_BYTES
+        await self.require_store(store, anew=not is_small)
+        if declared and not is_small:
+            free = await asyncio.get_running_loop().run_in_executor(self.workers, store.free_bytes)
             if free is not None and declared > free:
                 raise StoreFull(detail=f"{declared} bytes announced, {free} bytes free")
 

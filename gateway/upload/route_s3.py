@@ -46,13 +46,18 @@ class S3RouteStore:
         self._alive = Staging(spool, reserve_bytes=0, fsync=False)
 
     @property
+    def buffers(self) -> Buffers:
+        """The memory of what is on its way, which may be shared."""
+        return self._multiparts.buffers
+
+    @property
     def waits_for_disk(self) -> bool:
         """Sealing waits for the network."""
         return True
 
-    def require_up(self) -> None:
+    def require_up(self, *, anew: bool = False) -> None:
         """Raises: StoreDown, at once if S3 does not answer, or refuses our keys."""
-        self.wire.require_up(self._prefix)
+        self.wire.require_up(self._prefix, anew=anew)
 
     def create(self, staged: str, *, size_hint: int | None) -> RouteWriter:
         """Begin a file. ``staged`` is its new, unguessable name.

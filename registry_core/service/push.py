@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from gateway.contract import SHA256_HEX, TRANSFER_PREFIX, Ticket, TicketKind, seal
 from gateway.errors import BadForm, BlobMissing, Conflict, DigestMismatch, LengthMismatch, NotFound
-from gateway.store.base import require_up
+from gateway.store.base import DistantStore
 from gateway.store.keys import blob_key
 from registry_core import policy
 from registry_core.model import Image, Place, Upload
@@ -124,7 +124,7 @@ def begin_single(registry: Registry, actor: Actor | None, image_id: int, *, size
     if sha256 and sha256.lower() != image.sha256:
         raise DigestMismatch(f"The image was announced as {image.sha256}, and now as {sha256[:64]}.")
     # Here, where the client shows the sentence: of a refused PUT it does not even read the body.
-    require_up(registry.store)
+    _require_store(registry)
     store = direct.store_of(registry)
     if store is not None:
         direct.check_one_piece(store, size)
@@ -149,7 +149,7 @@ def begin_parts(registry: Registry, actor: Actor | None, image_id: int, *, size:
     if storage.kind == "s3" and not storage.s3.multipart_upload:
         raise NotFound("This registry takes images in one piece.")
     _check_size(size)
-    require_up(registry.store)
+    _require_store(registry)
     store = direct.store_of(registry)
     least = store.least_part_bytes if store else 1
     with registry.database.write() as db:
@@ -162,6 +162,14 @@ def begin_parts(registry: Registry, actor: Actor | None, image_id: int, *, size:
     if store is not None:
         store.begin_direct(upload_id)
     return Parts(upload_id=upload_id, total=-(-size // part_size), size=part_size)
+
+
+def _require_store(registry: Registry) -> None:
+    """Raises: StoreDown, at once."""
+    store = registry.store
+    if isinstance(store, DistantStore):
+        # Anew: it is the gateway that hears of the store all the time, not we.
+        store.require_up(anew=True)
 
 
 def _add_upload(

@@ -322,3 +322,21 @@ def test_a_sweep_takes_no_upload_that_is_being_received() -> None:
             assert (await read(client)).status == 204
 
     run(story())
+
+
+@pytest.mark.parametrize("protocol", ["tus", "ietf"])
+def test_nothing_is_begun_while_the_store_is_down(protocol: str) -> None:
+    async def story() -> None:
+        async with upload_bench() as bench:
+            bench.store.down = True
+            if protocol == "tus":
+                refused = await tus(bench, "POST", f"/uploads/{PLACE}", AUTH, "Upload-Length: 5")
+            else:
+                refused = await ietf(bench, "POST", f"/uploads/{PLACE}", AUTH, LAST, body=b"12345")
+            assert (refused.status, int(refused["retry-after"]) > 0) == (503, True)
+            assert "location" not in refused.fields
+            assert not list((bench.folder / "resumable").glob("*"))
+            bench.store.down = False
+            assert await make(bench, 5)
+
+    run(story())

@@ -40,7 +40,7 @@ class MemoryStore:
     def waits_for_disk(self) -> bool:
         return True
 
-    def require_up(self) -> None:
+    def require_up(self, *, anew: bool = False) -> None:
         """Raises: StoreDown."""
         self._up()
 
