@@ -4,14 +4,18 @@ import asyncio
 import json
 import ssl
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from gateway.acme.transfer import STYLES
 from gateway.cli import main
 from tests.support.acme_door import NAMES, Place, open_door, reluctant_place, sources
+from tests.support.certificates import rsa_chain
+
+type Command = Callable[..., Result]
 
 
 @pytest.fixture
@@ -29,9 +33,7 @@ def test_the_cert_command_issues_renews_tells_imports_and_exports(place: Place, 
     )
     config.write_text(as_toml(place))
     source, _ = sources(place.settings())
-
-    def cert(*words: str) -> Result:
-        return CliRunner().invoke(main, ["cert", *words, "--config", str(config)])
+    cert = command_for(config)
 
     async def story() -> None:
         async with open_door(place, source):
@@ -56,42 +58,74 @@ def test_the_cert_command_issues_renews_tells_imports_and_exports(place: Place, 
     assert told["next_renewal"] > told["not_before"]
     assert "next renewal:" in cert("status").output
 
-    exported = cert("export", str(tmp_path / "pairs"))
-    names = ("public.crt", "private.key", "chained.pem", "domain.key")
-    assert exported.output.split() == [str(tmp_path / "pairs" / name) for name in names]
-    assert {path.name for path in (tmp_path / "pairs").iterdir()} == set(names)
-    for certificate, key in (names[:2], names[2:]):
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
-            tmp_path / "pairs" / certificate, tmp_path / "pairs" / key
-        )
-        assert (tmp_path / "pairs" / key).stat().st_mode & 0o777 == 0o600
-    assert cert("export", str(tmp_path / "one"), "--style", "minio").exit_code == 0
-    assert {path.name for path in (tmp_path / "one").iterdir()} == {"public.crt", "private.key"}
     assert cert("export", str(tmp_path / "live" / NAMES[0]), "--style", "certbot").exit_code == 0
     live = place.data_dir / "acme" / "live.pem"
     before = live.read_bytes()
     live.unlink()
-    wish = 'echo "$CERTIFICATE_FOLDER$CERTIFICATE_FILE $CERTIFICATE_NAMES" > '
-    imported = cert("import", str(tmp_path), "--deploy-hook", f"{wish} {tmp_path}/on-import")
+    imported = cert("import", str(tmp_path))
     assert imported.exit_code == 0, imported.output
-    assert (tmp_path / "on-import").read_text().split() == [str(live), *NAMES]
-    hooked = cert("export", str(tmp_path / "one"), "--deploy-hook", f"{wish} {tmp_path}/on-export")
-    assert hooked.exit_code == 0, hooked.output
-    assert (tmp_path / "on-export").read_text().split() == [str(tmp_path / "one"), *NAMES]
-    for words in (("export", str(tmp_path / "one")), ("import", str(tmp_path))):
-        refused = cert(*words, "--deploy-hook", "echo no nginx here; exit 3")
-        assert refused.exit_code == 1
-        assert "ended with status 3: no nginx here" in refused.output
     assert live.read_bytes() == before
     assert json.loads(cert("status", "--json").output)["ok"]
 
 
-def as_toml(place: Place) -> str:
-    def table(name: str, values: dict[str, object]) -> str:
-        lines = [
-            f"{key} = {json.dumps(list(value) if isinstance(value, tuple) else str(value))}"
-            for key, value in values.items()
-        ]
-        return "\n".join([f"[{name}]", *lines, ""])
+def with_pair(folder: Path) -> Command:
+    """The command for a data folder that has an imported pair, and ``bought``, where that came from."""
+    chain = rsa_chain(NAMES)
+    bought = folder / "bought"
+    bought.mkdir()
+    (bought / "fullchain.pem").write_bytes(chain.chain)
+    (bought / "privkey.pem").write_bytes(chain.key)
+    config = folder / "gateway.toml"
+    server = {"data_dir": folder / "data", "public_url": f"https://{NAMES[0]}", "server_names": NAMES}
+    config.write_text(table("server", server) + table("tls", {"mode": "acme"}))
+    cert = command_for(config)
+    imported = cert("import", str(bought))
+    assert imported.exit_code == 0, imported.output
+    return cert
 
+
+def test_export_writes_what_minio_wants_and_what_nginx_wants(tmp_path: Path) -> None:
+    cert, folder = with_pair(tmp_path), tmp_path / "pairs"
+    exported = cert("export", str(folder))
+    names = ("public.crt", "private.key", "chained.pem", "domain.key")
+    assert exported.output.split() == [str(folder / name) for name in names]
+    assert {path.name for path in folder.iterdir()} == set(names)
+    for certificate, key in (names[:2], names[2:]):
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(folder / certificate, folder / key)
+        assert (folder / key).stat().st_mode & 0o777 == 0o600
+    for style, pair in STYLES.items():
+        assert cert("export", str(tmp_path / style), "--style", style).exit_code == 0
+        assert {path.name for path in (tmp_path / style).iterdir()} == set(pair)
+
+
+def test_import_and_export_run_the_hook_they_are_given_and_tell_its_failure(tmp_path: Path) -> None:
+    cert = with_pair(tmp_path)
+    live = tmp_path / "data" / "acme" / "live.pem"
+    before = live.read_bytes()
+    line = f'echo "$CERTIFICATE_FOLDER$CERTIFICATE_FILE $CERTIFICATE_NAMES" > {tmp_path}/told'
+    for words, place in ((("import", "bought"), live), (("export", "one"), tmp_path / "one")):
+        hooked = cert(words[0], str(tmp_path / words[1]), "--deploy-hook", line)
+        assert hooked.exit_code == 0, hooked.output
+        assert (tmp_path / "told").read_text().split() == [str(place), *NAMES]
+        broken = cert(words[0], str(tmp_path / words[1]), "--deploy-hook", "echo no nginx here; exit 3")
+        assert broken.exit_code == 1
+        assert "ended with status 3: no nginx here" in broken.output
+    assert live.read_bytes() == before
+
+
+def command_for(config: Path) -> Command:
+    """`gateway cert WORDS` with these settings."""
+    return lambda *words: CliRunner().invoke(main, ["cert", *words, "--config", str(config)])
+
+
+def table(name: str, values: Mapping[str, object]) -> str:
+    lines = [
+        f"{key} = {json.dumps(list(value) if isinstance(value, tuple) else str(value))}"
+        for key, value in values.items()
+    ]
+    return "\n".join([f"[{name}]", *lines, ""])
+
+
+def as_toml(place: Place) -> str:
     return table("server", place.server()) + table("tls", place.tls())
