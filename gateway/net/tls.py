@@ -143,7 +143,7 @@ class CertificateSource:
         self._stamp = self._seen = _stamp(self._files)
         self.stands_in = origin.stand_in is not None
         self._lock = threading.Lock()  # SIGHUP and the watch may ask for a reload at once
-        self.pair = self._load()
+        self.pair, self.stands_in = self._load()
         self._refreshed = self._now()
         self._warned: datetime | None = None
         self.last_error = ""
@@ -172,7 +172,7 @@ class CertificateSource:
         self._refreshed = self._now()
         self._stamp = self._seen = stamp
         try:
-            pair, policy = self._load(), self._read_policy()
+            (pair, stands_in), policy = self._load(), self._read_policy()
             context = make_context(pair, policy)
         except CertificateRefused as exc:
             self.last_error = exc.sentence
@@ -188,18 +188,18 @@ class CertificateSource:
             )
         self.pair, self._policy, self.last_error = pair, policy, ""
         self.context.current = context
+        self.stands_in = stands_in  # last: whoever is let in by it sees the new certificate
         return ""
 
-    def _load(self) -> Pair:
+    def _load(self) -> tuple[Pair, bool]:
         try:
             pair = self._origin.load(self._now())
         except CertificateRefused as exc:
             if self._origin.stand_in is None or not self.stands_in:
                 raise
             _LOG.warning("a self-signed certificate stands in: %s", exc.sentence)
-            return self._origin.stand_in(self._now())
-        self.stands_in = False
-        return pair
+            return self._origin.stand_in(self._now()), True
+        return pair, False
 
     def answer_challenges(self, challenges: OpenChallenges) -> None:
         """Present the certificates of TLS-ALPN-01 challenges to validators from now on."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import SettingsError
-from gateway.net.certificate import CertificateRefused, Pair, key_pem
+from gateway.net.certificate import CertificateRefused, Pair, key_pem, make_pair
 from gateway.net.dev_ca import ensure_leaf
 from gateway.net.handshake import verified_client
 from gateway.net.tls import (
@@ -122,14 +122,17 @@ def test_a_client_ca_that_is_none_is_a_problem(tmp_path: Path) -> None:
 def test_until_the_first_acme_certificate_is_there_a_self_signed_one_serves(tmp_path: Path) -> None:
     opened = source(tmp_path, mode="acme")
     assert opened.facts.self_signed
+    assert opened.stands_in
     chain = rsa_chain(["localhost"])
     live_pair_path(tmp_path).parent.mkdir()
     live_pair_path(tmp_path).write_bytes(chain.key + chain.chain)
     assert not opened.poll()
     assert opened.poll()
     assert not opened.facts.self_signed
+    assert not opened.stands_in
     live_pair_path(tmp_path).unlink()
     assert "cannot be read" in opened.reload()
+    assert not opened.stands_in
     assert not opened.facts.self_signed, "a real certificate is never given up for a stand-in"
 
 
@@ -143,6 +146,7 @@ def test_an_acme_certificate_that_expired_while_the_machine_slept_stops_no_start
     clock.now += REFRESH_AFTER
     assert opened.poll()
     assert opened.facts.self_signed
+    assert opened.stands_in
     assert opened.last_error == ""
 
 
@@ -334,6 +338,27 @@ def test_what_openssl_refuses_is_a_sentence(tmp_path: Path) -> None:
 
     with pytest.raises(CertificateRefused, match="OpenSSL refuses"):
         CertificateSource(Origin(load=load, files=(), setting={}), Policy)
+
+
+def test_a_stand_in_is_one_until_openssl_has_taken_the_real_one(tmp_path: Path) -> None:
+    chain = rsa_chain(["localhost"])
+    real = make_pair(chain.chain, chain.key)
+    pairs = [Pair(chain=real.chain, key=real.key, pem=b"nothing"), real]
+
+    def load(now: datetime) -> Pair:
+        if now == clock.now and clock.now > began:
+            return pairs.pop(0)
+        raise CertificateRefused("certificate", "not there yet")
+
+    clock = Clock()
+    began = clock.now
+    origin = Origin(load=load, files=(), setting={}, stand_in=lambda now: ensure_leaf(tmp_path, [], now=now))
+    opened = CertificateSource(origin, Policy, now=clock)
+    clock.now += timedelta(seconds=1)
+    assert "OpenSSL refuses" in opened.reload()
+    assert opened.stands_in
+    assert opened.reload() == ""
+    assert not opened.stands_in
 
 
 @pytest.mark.parametrize(
