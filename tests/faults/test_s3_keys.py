@@ -87,7 +87,11 @@ class Load:
 
     def follow(self, location: str, content: bytes) -> list[str]:
         parts = urllib.parse.urlsplit(location)
-        store = http.client.HTTPConnection(parts.netloc, timeout=60)
+        store: http.client.HTTPConnection
+        if parts.scheme == "https":  # the gateway itself, where clients do not go to S3
+            store = http.client.HTTPSConnection(parts.netloc, context=self.product.ssl_context(), timeout=60)
+        else:
+            store = http.client.HTTPConnection(parts.netloc, timeout=60)
         try:
             store.request("GET", f"{parts.path}?{parts.query}")
             answer = store.getresponse()
@@ -171,3 +175,70 @@ def test_keys_are_changed_under_load_and_no_request_fails(tmp_path: Path, worker
                 failures = [failure for future in running for failure in future.result()]
             assert failures == []
             assert json.loads(product.get("/-/readyz")[1])["reasons"] == {}
+
+
+class Pairs:
+    """A server that takes one pair at a time, as MinIO does with its root user, and the files of the product's keys."""
+
+    def __init__(self, seaweed: Seaweed, folder: Path) -> None:
+        self.seaweed = seaweed
+        self.folder = folder
+        self.files = {
+            f"GATEWAY_STORAGE__S3__{name.upper()}_FILE": str(folder / name)
+            for name in ("access_key", "secret_key", "previous_access_key", "previous_secret_key")
+        }
+
+    def write(self, pair: tuple[str, str], previous: tuple[str, str] = ("", "")) -> None:
+        for path, text in zip(self.files.values(), (*pair, *previous), strict=True):
+            Path(path).write_text(text)
+
+    def take_only(self, pair: tuple[str, str]) -> None:
+        self.seaweed.accept_keys(pair)
+        os.kill(self.seaweed.pid(), signal.SIGHUP)
+        wait_until(lambda: answers_with(self.seaweed, pair, self.folder / "probe"), timeout_s=30)
+
+
+def test_a_server_that_takes_one_pair_at_a_time_is_changed_under_load(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="gw-") as folder, running_seaweed(Path(folder)) as seaweed:
+        pairs = Pairs(seaweed, tmp_path)
+        pairs.write(OLD)
+        pairs.take_only(OLD)
+        settings = {
+            "GATEWAY_STORAGE__KIND": "s3",
+            "MINIO_SERVER": seaweed.endpoint,
+            "MINIO_BUCKET": "images",
+            **pairs.files,
+        }
+        with running_product(Path(folder) / "product", settings=settings) as product:
+
+            def reload() -> None:
+                read = product.log_text.count("the keys of the store were read again")
+                os.kill(product.pid, signal.SIGHUP)
+                wait_until(
+                    lambda: product.log_text.count("the keys of the store were read again") > read,
+                    timeout_s=30,
+                )
+
+            load = Load(product, [(name, product.new_user(name)) for name in ("ada", "bob", "cy")])
+            with ThreadPoolExecutor(len(load.users)) as pool:
+                running = [pool.submit(load.run, *user) for user in load.users]
+                try:
+                    load.go_on()
+                    pairs.write(NEW, previous=OLD)
+                    reload()
+                    load.go_on()
+                    warned = product.run("gateway", "check").stdout
+                    pairs.take_only(NEW)
+                    load.go_on()
+                    pairs.write(NEW)
+                    reload()
+                    load.go_on()
+                finally:
+                    load.ended.set()
+                failures = [failure for future in running for failure in future.result()]
+            assert failures == []
+            (line,) = (line for line in warned.splitlines() if "store (s3)" in line)
+            assert line.startswith("warn")
+            assert "only with the previous pair of keys" in line
+            assert "correct it; then remove the previous one" in warned
+            assert "previous pair" not in product.run("gateway", "check").stdout
