@@ -83,6 +83,7 @@ def clock_of(date: str, *, asked: float, waited_s: float) -> datetime:
     A large body may take hours, and its signature is made before the first byte.
     """
     try:
-        return parsedate_to_datetime(date).astimezone(UTC) - timedelta(seconds=waited_s)
+        # Whole seconds, for Date has no others.
+        return parsedate_to_datetime(date).astimezone(UTC) - timedelta(seconds=int(waited_s))
     except ValueError:
         return datetime.fromtimestamp(asked, UTC)

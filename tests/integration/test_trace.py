@@ -1,6 +1,7 @@
 """Owns the proof of ``gateway trace`` on the running product: all hops, nothing secret, and nothing left on."""
 
 import json
+import os
 import signal
 import stat
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.product import BIN, Product, running_product
-from tests.support.tracing import PATIENCE_S, tracing
+from tests.support.tracing import PATIENCE_S, bare_environ, tracing
 
 
 def sockets(product: Product) -> list[Path]:
@@ -154,6 +155,41 @@ def test_one_hop_is_inspected_by_one_trace_at_a_time(shared: Product) -> None:
     assert "core is being inspected already" in second.stderr
 
 
+def test_all_is_never_silently_less_than_all(shared: Product) -> None:
+    with tracing(shared, "--inspect", "all") as trace:
+        assert "there is no hop to S3: images are not kept in S3" in trace.notes
+        assert "inspecting: core by 127.0.0.1:" in trace.notes
+        trace.end()
+
+
+def test_who_reads_no_further_ends_it_quietly(shared: Product, short_path: Path) -> None:
+    """``gateway trace | head``, live and from a file."""
+    file = short_path / "flows.mitm"
+    with tracing(shared, "--inspect", "core", "--save", str(file)) as trace:
+        shared.get("/v1/entities/nobody")
+        trace.next()
+        trace.end()
+    for words in (("--replay", str(file)), ()):
+        reading, writing = os.pipe()
+        os.close(reading)
+        with subprocess.Popen(
+            [str(BIN / "gateway"), "trace", "--data-dir", str(shared.data_dir), *words],
+            env=bare_environ(shared),
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            os.close(writing)
+            assert process.stderr is not None
+            notes = ""
+            if not words:
+                notes = process.stderr.readline()
+                shared.get("/v1/entities/nobody")
+            _, rest = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 0
+        assert notes + rest in {"", "gateway trace: listening; Ctrl-C ends\n"}
+
+
 def test_the_serving_process_never_loads_mitmproxy(shared: Product) -> None:
     with tracing(shared, "--inspect", "core", "--verbose") as trace:
         shared.get("/")
@@ -162,7 +198,7 @@ def test_the_serving_process_never_loads_mitmproxy(shared: Product) -> None:
         assert "mitmproxy_rs" not in maps
         trace.end()
     code = (
-        "import sys; import gateway.app, gateway.trace.feed, gateway.trace.hops, gateway.trace.diagnosis;"
+        "import sys; import gateway.app, registry_core.app, gateway.trace.diagnosis;"
         "sys.exit(any(name.split('.')[0] in {'mitmproxy', 'mitmproxy_rs'} for name in sys.modules))"
     )
     subprocess.run([str(BIN / "python"), "-c", code], check=True, timeout=PATIENCE_S)
@@ -175,6 +211,7 @@ def test_the_serving_process_never_loads_mitmproxy(shared: Product) -> None:
         (("--client", "example.org"), "no address"),
         (("--save", "x"), "belong to --inspect"),
         (("--inspect", "s3"), "not kept in S3"),
+        (("--inspect", "all", "--listen", "127.0.0.1:0"), "not kept in S3"),
     ],
 )
 def test_wrong_usage_is_said_and_exits_2(shared: Product, words: tuple[str, ...], said: str) -> None:

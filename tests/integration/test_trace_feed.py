@@ -13,6 +13,8 @@ import pytest
 
 from gateway.trace.events import Address, Sight
 from gateway.trace.feed import TraceFeed
+from gateway.trace.listening import Listening, NobodyThere, ask_hops
+from gateway.trace.outlet import CORE_SOCKET, Outlet
 from tests.support.forwarding import soon, until
 
 type Listener = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -190,3 +192,60 @@ def test_a_folder_that_cannot_be_used_does_not_stop_the_gateway(
 
     asyncio.run(TraceFeed(long, (), tuple).run())
     assert "gateway trace will not work" in caplog.text
+
+
+def test_a_listener_hears_gateway_and_core_and_leads_each_ones_hops(short_path: Path) -> None:
+    async def main() -> None:
+        gateways, cores = FakeHop(), FakeHop()
+        cores.kind = "s3"
+        feeds = (
+            TraceFeed(short_path, (), lambda: (gateways,)),
+            Outlet(short_path, CORE_SOCKET, lambda: (cores,)),
+        )
+        tasks = [asyncio.create_task(feed.run()) for feed in feeds]
+        await until(lambda: len(list(short_path.glob("*trace-*.sock"))) == 2)
+        assert await soon(ask_hops(short_path)) == {"core": {"url": "unix:/run/core.sock"}}
+        heard: list[dict[str, Any]] = []
+        detours = {"core": "127.0.0.1:9", "s3": "127.0.0.1:10"}
+        listening = Listening(short_path, heard.append, heads=False, detours=detours)
+        task = asyncio.create_task(listening.run())
+        await soon(listening.ready.wait())
+        assert (gateways.way, cores.way) == (("127.0.0.1", 9), ("127.0.0.1", 10))
+        for number, feed in enumerate(feeds):
+            feed.publish({"event": "hop", "number": number})
+        await until(lambda: len(heard) == 2)
+        await listening.end_detours()
+        await until(lambda: gateways.way is None and cores.way is None)
+        tasks[0].cancel()  # a core alone is no gateway
+        with pytest.raises(ExceptionGroup) as failed:
+            await soon(task)
+        assert failed.group_contains(NobodyThere, match="the gateway has ended")
+        tasks[1].cancel()
+        await soon(asyncio.wait(tasks))
+
+    asyncio.run(main())
+
+
+def test_a_core_of_another_user_is_said_not_to_be_heard(
+    short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dial = asyncio.open_unix_connection
+
+    async def refuse_the_core(path: str, **more: Any) -> Listener:
+        if Path(path).name.startswith(CORE_SOCKET):
+            raise PermissionError
+        return await dial(path, **more)
+
+    async def main() -> None:
+        monkeypatch.setattr(asyncio, "open_unix_connection", refuse_the_core)
+        (short_path / f"{CORE_SOCKET}1.sock").touch()
+        async with feeding(short_path):
+            heard: list[dict[str, Any]] = []
+            task = asyncio.create_task(Listening(short_path, heard.append, heads=False, detours={}).run())
+            await until(lambda: bool(heard))
+            assert [event["event"] for event in heard] == ["unheard"]
+            assert "only root and its process's own user may trace" in heard[0]["why"]
+            task.cancel()
+            await soon(asyncio.wait((task,)))
+
+    asyncio.run(main())

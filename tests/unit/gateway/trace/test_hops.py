@@ -25,7 +25,7 @@ SETTINGS = Settings.model_validate(
 
 class FakeWire:
     settings: S3 = SETTINGS.storage.s3
-    keys = (("minio", "minio123"),)
+    keys: tuple[tuple[str, str], ...] = (("minio", "minio123"),)
 
     def __init__(self) -> None:
         self.observer: S3Observer | None = None

@@ -55,6 +55,13 @@ def test_a_story_waits_a_moment_for_the_last_word_of_its_hops() -> None:
     assert stories.take_finished(99.0) == []
 
 
+def test_many_hops_with_the_same_doubt_are_one_line_with_it() -> None:
+    [story] = told(request(), *(hop(why=["The region differs."]) for _ in range(9)), hop(), answer())
+    shown = list(lines_of(story, verbose=False))
+    assert sum("× 9" in line for line in shown) == 1
+    assert sum("The region differs." in line for line in shown) == 1
+
+
 def test_a_hop_of_the_gateways_own_is_a_story_of_its_own() -> None:
     first, second = told(hop("", hop="s3"), hop("", hop="s3"))
     assert (first.answer, second.answer) == (None, None)
