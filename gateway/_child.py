@@ -11,6 +11,8 @@ import signal
 import sys
 from typing import Final
 
+from gateway.early import note_early
+
 _PR_SET_PDEATHSIG: Final = 1
 
 
@@ -25,6 +27,7 @@ def main() -> None:
     """Become MODULE."""
     # It asks the first process for an upgrade (``systemctl kill`` tells all of them): it must not end the others.
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    note_early(signal.SIGHUP)
     parent_pid, module, *arguments = sys.argv[1:]
     die_with_parent(int(parent_pid))
     os.setpgid(0, 0)  # Ctrl-C in a terminal is the parent's to handle: it stops its children in order

@@ -7,76 +7,63 @@ import asyncio
 import logging
 import os
 import socket
-import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from gateway.blob import BlobDownload
 from gateway.contract import load_secret
 from gateway.control import Control
 from gateway.core_api import CoreApi
 from gateway.core_health import CoreHealth, probe_of
-from gateway.encryption import certificate_jobs, open_keeper, open_tls
-from gateway.errors import GatewayError
-from gateway.forward.backend import RouteBackend
+from gateway.encryption import certificate_jobs, open_keeper, open_tls, renew_tls
 from gateway.forward.circuits import Circuits, core_upstream
-from gateway.forward.handler import ForwardHandler
 from gateway.forward.pool import UpstreamPool
-from gateway.front import FrontDoor, Handlers, RouteHandler
 from gateway.gauges import Gauges
-from gateway.http.exchange import ClientExchange, Peer
-from gateway.http.fields import Networks, resolve_peer
-from gateway.http.head import Fields, RequestHead
+from gateway.http.exchange import ClientExchange
+from gateway.http.fields import Networks
 from gateway.lifecycle import (
     Ended,
     ended_by_signal,
     loop_factory,
     make_control,
     persistent,
-    reloading,
     say_ready,
     start_core,
     wait_workers,
 )
 from gateway.listeners import open_listeners
 from gateway.log import log_access, set_up_logging
-from gateway.maintenance import MaintenanceAnswers, MaintenanceSwitch
+from gateway.maintenance import MaintenanceSwitch
 from gateway.metrics import Metrics
 from gateway.net.blocks import BlockPool
 from gateway.net.connection import ConnectionContext
 from gateway.net.server import Server, drain, keep_deadlines, most_connections, raise_file_limit
-from gateway.operations import Operations
 from gateway.outbox import Outbox
-from gateway.resumable.handler import ResumableUpload
+from gateway.reload import Reload, program_of
 from gateway.resumable.resource import UploadRecords
 from gateway.settings import Settings
 from gateway.settings_source import LoadedSettings
 from gateway.spool import Spool
 from gateway.store.asking import CarryingThreads
 from gateway.store.opening import open_store, renew_keys
-from gateway.supervise import Child, Workers, core_program, worker_number
+from gateway.supervise import Child, Workers, worker_number
+from gateway.sweeping import SWEEP_EVERY_S, sweep
 from gateway.systemd import keep_watchdog, notify
 from gateway.tally import Kind, open_tally
 from gateway.trace.events import Hop
 from gateway.trace.feed import TraceFeed
 from gateway.trace.hops import hops_of
-from gateway.upload.handler import UploadResources, WebUpload
-from gateway.upload.parts import PartJournal, PartsIntake
+from gateway.upload.parts import PartJournal
 from gateway.upload.progress import ProgressBoard
-from gateway.upload.route_handler import RouteUpload
-from gateway.upload.route_stores import open_route_stores, renew_route_keys, sweep_route_stores
-from gateway.upload.status import UploadStatus
-from gateway.upload.transfer import Transfer
+from gateway.upload.route_stores import renew_route_keys, resize_buffers
+from gateway.wiring import Lasting, Place, Wiring
 
 log = logging.getLogger("gateway")
 
 WORKER_THREADS: Final = 64  # an upload needs two; a slow store holds its thread, so there are more than cores
-PARTS_KEPT_S: Final = 86400.0  # a push in parts that nobody went on with for a day is over
 OPERATIONS_ROUTE: Final = "operations"
 COMMIT_PATIENCE_S: Final = 3.0
-STORE_SWEEP_EVERY_S: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,13 +98,15 @@ class Gateway:
         self.tally = open_tally(os.environ, worker=worker_number(os.environ))
         self.circuits = Circuits()
         self.core_circuit = self.circuits.add(core_upstream(settings.core))
+        self.spool: Spool | None = None
+        self._take_spool()
         self.core = CoreApi(
             self.upstreams,
             self.secret,
             self.health,
             settings.core,
             upstream=self.core_circuit,
-            spool=Spool(settings, self.secret, self.switch) if settings.maintenance.spool else None,
+            spool=self.spool,
         )
         self.outbox = Outbox(
             settings.data_dir / "outbox",
@@ -135,79 +124,53 @@ class Gateway:
         self.uploads = UploadRecords(settings.data_dir / "resumable", durable=settings.storage.disk.fsync)
         self.tls = open_tls(settings)
         self.keeper = open_keeper(settings, self.tls)
-        self._trusted = Networks(settings.server.trusted_proxies)
-        self._admin = Networks(settings.server.admin_allow)
-        self.backends: list[RouteBackend] = []
-        # Not with the handlers: the sweep at the start, and the holder of several workers, come before any.
-        self.route_stores = open_route_stores(settings, self.store)
+        self.blocks = BlockPool(settings.limits.buffer_bytes)
+        # Before there are listeners: the sweep at the start, and the holder of several workers, know its stores.
+        self.wiring = Wiring(self._lasting(), settings)
+        self.places: list[Place] = []
+        self.wiring.replace_circuits(None)
+        self._leaving: set[asyncio.Task[None]] = set()
         self.contexts: list[ConnectionContext] = []
         self.servers: list[Server] = []
         self.trace = TraceFeed(settings.data_dir / "run", self.contexts, self._hops)
 
-    def handlers(self) -> Handlers:
-        """Every handler, sharing one set of resources."""
-        resources = UploadResources(
+    def _lasting(self) -> Lasting:
+        return Lasting(
             store=self.store,
-            pool=BlockPool(self.settings.limits.buffer_bytes),
-            workers=self.workers,
+            secret=self.secret,
+            health=self.health,
+            upstreams=self.upstreams,
+            core_circuit=self.core_circuit,
             core=self.core,
             outbox=self.outbox,
-            limits=self.settings.limits,
+            workers=self.workers,
+            blocks=self.blocks,
             board=self.board,
-            running=self.tally.count(Kind.UPLOADS),
-        )
-        return Handlers(
-            forward=ForwardHandler(
-                self.upstreams,
-                limits=self.settings.limits,
-                core=self.settings.core,
-                health=self.health,
-                upstream=self.core_circuit,
-            ),
-            upload=WebUpload(resources),
-            transfer=Transfer(resources, PartsIntake(resources, self.journal), self.secret),
-            blob=BlobDownload(self.store, self.secret),
-            status=UploadStatus(self.outbox),
-            resumable=ResumableUpload(resources, self.uploads, self.secret, self.settings.server),
-            operations=Operations(self.health, self.store, self.board, self.circuits, self.metrics.render),
-            challenges=self.settings.data_dir / "acme" / "challenges",
-            routes=tuple(self._route_handlers(resources)),
+            tally=self.tally,
+            journal=self.journal,
+            uploads=self.uploads,
+            switch=self.switch,
+            circuits=self.circuits,
+            render_metrics=self.metrics.render,
         )
 
     def _hops(self) -> Iterator[Hop]:
-        stores = (self.store, *(store for _, store in self.route_stores))
-        return hops_of(self.upstreams, self.backends, stores, self.settings)
-
-    def _route_handlers(self, resources: UploadResources) -> Iterator[RouteHandler]:
-        settings, stores = self.settings, iter(self.route_stores)
-        for route in (route for route in settings.routes if route.action != "hide"):
-            backend = RouteBackend(route, limits=settings.limits, core=settings.core, circuits=self.circuits)
-            self.backends.append(backend)
-            if route.action == "forward":
-                yield RouteHandler(route, backend)
-                continue
-            key = load_secret(route.sign_key_file or settings.data_dir / "secrets" / "routes.key")
-            upload = RouteUpload(route, resources, backend, next(stores)[1], sign_key=key)
-            yield RouteHandler(route, upload, backend.upstream)
+        stores = (self.store, *(store for _, store in self.wiring.route_stores))
+        backends = [lease.backend for lease in self.wiring.leases]
+        return hops_of(self.upstreams, backends, stores, self.settings)
 
     async def listen(self, sockets: Mapping[str, socket.socket]) -> None:
         """Accept on the given listeners (``http``, ``https``)."""
-        settings, handlers = self.settings, self.handlers()
-        answers = MaintenanceAnswers(settings)
+        settings = self.settings
         balancers = Networks(nets) if (nets := settings.server.proxy_protocol) else None
         for name, listener in sockets.items():
             is_tls = name.startswith("https")
-            front = FrontDoor(
-                settings,
-                handlers,
-                self.switch,
-                answers,
-                redirects=not is_tls and "https" in sockets and settings.tls.redirect,
-                certificate=self.tls if is_tls else None,
+            place = Place(
+                is_tls=is_tls, has_twin="https" in sockets, certificate=self.tls if is_tls else None
             )
             context = ConnectionContext(
-                handler=front.handle,
-                find_peer=self._find_peer,
+                handler=self.wiring.front(place).handle,
+                find_peer=self.wiring.find_peer,
                 limits=settings.limits,
                 most_here=most_connections(settings.limits, listeners=len(sockets)),
                 in_use=self.tally.count(Kind.CONNECTIONS),
@@ -223,12 +186,9 @@ class Gateway:
                 balancers=balancers,
             )
             await server.start()
+            self.places.append(place)
             self.contexts.append(context)
             self.servers.append(server)
-
-    def _find_peer(self, address: str, scheme: str, head: RequestHead | None) -> Peer:
-        fields = Fields() if head is None else head.fields
-        return resolve_peer(address, scheme, fields, trusted=self._trusted, admin=self._admin)
 
     def _finished(self, exchange: ClientExchange) -> None:
         if self.trace.is_on:
@@ -261,14 +221,25 @@ class Gateway:
             switch=self.switch,
             servers=self.servers,
             certificate=self.tls,
-            host=urlsplit(self.settings.public_url).hostname or "",
+            host=lambda: urlsplit(self.settings.public_url).hostname or "",
             is_shared=self.settings.server.workers > 1,
         )
 
     async def _sweep_now_and_then(self) -> None:
         while True:
-            await asyncio.sleep(STORE_SWEEP_EVERY_S)
-            await asyncio.to_thread(sweep, self)
+            await asyncio.sleep(SWEEP_EVERY_S)
+            await self.sweep()
+
+    async def sweep(self) -> None:
+        """Remove what dead uploads left behind."""
+        await asyncio.to_thread(
+            sweep,
+            store=self.store,
+            route_stores=self.wiring.route_stores,
+            outbox=self.outbox,
+            journal=self.journal,
+            uploads=self.uploads,
+        )
 
     def control(
         self, command: CommandLine, sockets: Mapping[str, socket.socket], core: Child | None, ended: Ended
@@ -283,12 +254,51 @@ class Gateway:
             ended=ended,
         )
 
-    def reload(self, fresh: Settings | None) -> None:
-        """Take up a new certificate, and the keys of S3 that ``fresh`` settings name (SIGHUP)."""
-        if fresh is not None:
-            renew_keys(self.store, fresh)
-            renew_route_keys(self.route_stores, fresh)
-        if self.tls is not None and (problem := self.tls.reload()):
+    def take(self, settings: Settings) -> None:
+        """Put other settings in force for what comes now (SIGHUP).
+
+        Raises: SettingsError, and then everything is as it was.
+        """
+        wiring = Wiring(self._lasting(), settings, self.wiring)
+        fronts = [wiring.front(place) for place in self.places]
+        # From here on nothing fails.
+        before, self.wiring, self.settings = self.wiring, wiring, settings
+        set_up_logging(settings.log)
+        core, buffer_bytes = settings.core, settings.limits.buffer_bytes
+        self.health.hold(hold_s=core.hold_s, start_hold_s=core.start_hold_s)
+        self.upstreams.resize(connections=core.connections, connect_s=core.connect_s)
+        self.core_circuit.circuit.policy = core_upstream(core).circuit.policy
+        self._take_spool()
+        self.core.take(core, self.spool)
+        self.blocks.resize(buffer_bytes)
+        # The other half is for what comes from the clients, as when the store was opened.
+        stores = (self.store, *(store for _, store in wiring.route_stores))
+        resize_buffers(stores, buffer_bytes // 2)
+        renew_keys(self.store, settings)
+        renew_route_keys(wiring.route_stores, settings)
+        for front, context in zip(fronts, self.contexts, strict=True):
+            context.handler, context.find_peer = front.handle, wiring.find_peer
+            context.limits = settings.limits
+        for lease in wiring.replace_circuits(before):
+            task = asyncio.get_running_loop().create_task(lease.close_when_idle())
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+        if self.trace.is_on:
+            for hop in self._hops():
+                hop.watch(self.trace.sight)
+
+    def _take_spool(self) -> None:
+        """Who is known to the spool stays known while it is on."""
+        if not self.settings.maintenance.spool:
+            self.spool = None
+        elif self.spool is None:
+            self.spool = Spool(self.settings, self.secret, self.switch)
+        else:
+            self.spool.take(self.settings)
+
+    def renew_certificate(self) -> None:
+        """Take up what is there now, as the watch does by itself a little later."""
+        if problem := renew_tls(self.settings, self.tls):
             log.error("the certificate stays as it is: %s", problem)
 
     async def stop(self) -> None:
@@ -298,25 +308,11 @@ class Gateway:
             log.warning("%d connections were cut at the end of the drain", left)
         await self.outbox.aclose()
         await self.upstreams.aclose()
-        for backend in self.backends:
-            await backend.aclose()
+        for lease in self.wiring.leases:
+            await lease.backend.aclose()
+        for task in self._leaving:
+            task.cancel()
         self.workers.shutdown(wait=False, cancel_futures=True)
-
-
-def sweep(gateway: Gateway) -> None:
-    """Remove what dead uploads left behind, but nothing that was promised. Blocks."""
-    count = sweep_route_stores(gateway.route_stores)
-    try:
-        if not gateway.outbox.recover():
-            log.warning("sweep: put off until the store takes what the outbox has for it")
-            return
-        count += gateway.store.sweep(parts_older_than_s=PARTS_KEPT_S)
-        count += gateway.journal.sweep(older_than=time.time() - PARTS_KEPT_S)
-        count += gateway.uploads.sweep(gateway.store.discard_staged)
-    except (GatewayError, OSError) as exc:
-        log.warning("sweep: %s", exc)
-    if count:
-        log.info("sweep: removed what %d unfinished uploads left behind", count)
 
 
 def serve(loaded: LoadedSettings, command: CommandLine) -> int:
@@ -344,9 +340,9 @@ async def _serve(
     asyncio.get_running_loop().set_default_executor(CarryingThreads(WORKER_THREADS, thread_name_prefix="io"))
     gateway = Gateway(settings, owns_core=not settings.core.url)
     if not is_worker:
-        await asyncio.to_thread(sweep, gateway)
+        await gateway.sweep()
     core = None if settings.core.url or is_worker else _core_child(loaded, command, gateway.health)
-    ended = ended_by_signal(on_hangup=reloading(loaded, command.flags, gateway.reload, core))
+    ended = ended_by_signal(on_hangup=Reload(loaded, command.flags, gateway, core))
     async with asyncio.TaskGroup() as group:
         jobs: list[asyncio.Task[Any]] = [*await start_core(group, core, settings.core_socket, gateway.probe)]
         await gateway.listen(sockets)
@@ -366,10 +362,10 @@ async def _serve(
 async def _hold(loaded: LoadedSettings, command: CommandLine, sockets: dict[str, socket.socket]) -> None:
     settings = loaded.settings
     gateway = Gateway(settings, owns_core=False)
-    await asyncio.to_thread(sweep, gateway)
+    await gateway.sweep()
     workers = Workers(settings.server.workers, arguments=command.arguments, sockets=sockets)
     core = None if settings.core.url else _core_child(loaded, command, gateway.health)
-    ended = ended_by_signal(on_hangup=reloading(loaded, command.flags, gateway.reload, core, workers))
+    ended = ended_by_signal(on_hangup=Reload(loaded, command.flags, gateway, core, workers))
     async with asyncio.TaskGroup() as group:
         jobs: list[asyncio.Task[Any]] = [*await start_core(group, core, settings.core_socket, gateway.probe)]
         jobs += [group.create_task(workers.run()), group.create_task(keep_watchdog(os.environ))]
@@ -388,5 +384,5 @@ async def _hold(loaded: LoadedSettings, command: CommandLine, sockets: dict[str,
 
 
 def _core_child(loaded: LoadedSettings, command: CommandLine, health: CoreHealth) -> Child:
-    program = core_program(data_dir=loaded.settings.data_dir, config=loaded.file, flags=command.flags)
+    program = program_of(loaded, command.flags)
     return Child(program, on_start=health.note_started, on_exit=health.note_exit)

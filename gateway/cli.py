@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import click
 
+from gateway.early import note_early
 from gateway.errors import SettingsError
 from gateway.init_process import stay_as_first
 from gateway.net.openssl_policy import apply_openssl_policy
@@ -121,8 +122,9 @@ def serve(
     tls: str | None,
     workers: int | None,
 ) -> None:
-    """Run. SIGTERM drains and stops, SIGUSR2 upgrades, SIGHUP takes up a new certificate and new keys of S3."""
-    _outlive_upgrade_signal()
+    """Run. SIGTERM drains and stops, SIGUSR2 upgrades, SIGHUP reloads settings and certificates."""
+    note_early(signal.SIGHUP)
+    note_early(signal.SIGUSR2)
     stay_as_first()
     apply_openssl_policy()  # before all that loads OpenSSL, which reads it once
     flags = {
@@ -147,16 +149,6 @@ def serve(
     except SettingsError as exc:
         complain(exc)
         sys.exit(USAGE_EXIT)
-
-
-def _outlive_upgrade_signal() -> None:
-    """SIGUSR2 ends a process that does not know it. This one will; a child ignores it (``_child.py``)."""
-
-    def too_early(*_: object) -> None:
-        click.echo("gateway: SIGUSR2 came too early, there is nothing to hand over yet", err=True)
-
-    if signal.getsignal(signal.SIGUSR2) is signal.SIG_DFL:
-        signal.signal(signal.SIGUSR2, too_early)
 
 
 @main.command()

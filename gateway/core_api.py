@@ -102,6 +102,10 @@ class CoreApi:
         self._spool = spool
         self._clock = clock
 
+    def take(self, settings: Core, spool: StandIn | None) -> None:
+        """Newly read settings; calls under way go on with the old ones."""
+        self._settings, self._spool = settings, spool
+
     async def ask(self, question: TicketQuestion, *, request_id: str) -> tuple[Ticket, str]:
         """May this upload begin? The ticket, opened, and the token that proves it.
 

@@ -147,6 +147,10 @@ class CoreHealth:
         """Seconds since the core went away; 0 while it is up."""
         return 0.0 if self.is_up else self._clock() - self._state_since
 
+    def hold(self, *, hold_s: float, start_hold_s: float) -> None:
+        """How long requests wait from now on."""
+        self._hold_s, self._start_hold_s = hold_s, start_hold_s
+
     def on_up(self, callback: OnUp) -> None:
         """``callback`` runs at each return of the core before new requests are let through."""
         self._on_up.append(callback)

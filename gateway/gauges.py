@@ -1,12 +1,12 @@
 """Owns the numbers that are looked up rather than counted: what runs, what waits, how long the certificate lasts."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from gateway.forward.circuits import Circuits
 from gateway.maintenance import MaintenanceSwitch
-from gateway.metrics import SHARE_EVERY_S, Metrics
+from gateway.metrics import SHARE_EVERY_S, Labels, Metrics
 from gateway.net.server import Server
 from gateway.outbox import Outbox
 from gateway.upload.progress import ProgressBoard
@@ -36,7 +36,7 @@ class Gauges:
         switch: MaintenanceSwitch,
         servers: Sequence[Server],
         certificate: Expiring | None,
-        host: str,
+        host: Callable[[], str],
         is_shared: bool,
     ) -> None:
         self._metrics = metrics
@@ -64,10 +64,11 @@ class Gauges:
         metrics.set("gateway_connections_active", float(sum(s.connections for s in self._servers)))
         metrics.set("gateway_maintenance", float(self._switch.current() is not None))
         metrics.set("gateway_outbox_pending", float(await asyncio.to_thread(self._outbox.pending)))
-        for name, level in self._circuits.levels():
-            metrics.set("gateway_upstream_circuit_state", level, (name,))
+        levels: dict[Labels, float] = {(name,): level for name, level in self._circuits.levels()}
+        metrics.replace("gateway_upstream_circuit_state", levels)
         if self._certificate is not None:
-            metrics.set("gateway_certificate_expiry_seconds", self._certificate.expires_at, (self._host,))
+            expires: dict[Labels, float] = {(self._host(),): self._certificate.expires_at}
+            metrics.replace("gateway_certificate_expiry_seconds", expires)
 
     async def _share_for(self, duration_s: float) -> None:
         for _ in range(round(duration_s / SHARE_EVERY_S)):

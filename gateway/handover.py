@@ -136,6 +136,8 @@ class Handover:
             raise ControlFailed("a handover is already on its way")
         async with self._turn:
             await say("starting a new process on the same ports")
+            if self._core is not None:
+                await self._core.settled()  # two new cores at once would take the socket from each other
             try:
                 pid = await start_successor(
                     arguments=self._arguments, sockets=self._sockets, module=self._module

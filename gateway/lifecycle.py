@@ -14,11 +14,10 @@ from gateway.control import Action, Control
 from gateway.core_control import READY_S, core_actions, keep_core_name, new_core_ready, wait_until
 from gateway.core_health import Probe
 from gateway.core_upgrade import control_socket
-from gateway.errors import SettingsError
+from gateway.early import came_early
 from gateway.handover import Handover, is_successor, tell_ready
 from gateway.init_process import tell_init
 from gateway.settings import Settings
-from gateway.settings_source import LoadedSettings, load
 from gateway.store.running import StoreNote
 from gateway.supervise import Child, Workers
 from gateway.systemd import notify
@@ -96,6 +95,8 @@ def make_control(
     handover = Handover(
         arguments=arguments, sockets=sockets, core=core, give_way=give_way, is_ending=ended.done
     )
+    if came_early(signal.SIGUSR2):
+        handover.signalled()
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, handover.signalled)
     actions: dict[str, Action] = {"upgrade": handover.command}
     if core is not None:
@@ -118,28 +119,6 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
-def reloading(
-    loaded: LoadedSettings,
-    flags: Mapping[str, Any],
-    take: Callable[[Settings | None], None],
-    *others: Child | Workers | None,
-) -> Callable[[], None]:
-    """What SIGHUP does: ``take`` what the settings say now (None: they are wrong), tell ``others`` too."""
-
-    def reload() -> None:
-        fresh: Settings | None = None
-        try:
-            fresh = load(file=loaded.file, flags=flags).settings
-        except SettingsError as exc:
-            log.error("the settings stay as they are: %s", exc)  # noqa: TRY400 - it says all there is
-        take(fresh)
-        for other in others:
-            if other is not None:
-                other.send(signal.SIGHUP)
-
-    return reload
-
-
 def ended_by_signal(*, on_hangup: Callable[[], None]) -> Ended:
     """Done at SIGTERM or SIGINT; SIGHUP calls ``on_hangup``."""
     loop = asyncio.get_running_loop()
@@ -151,5 +130,7 @@ def ended_by_signal(*, on_hangup: Callable[[], None]) -> Ended:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
+    if came_early(signal.SIGHUP):
+        loop.call_soon(on_hangup)
     loop.add_signal_handler(signal.SIGHUP, on_hangup)
     return ended

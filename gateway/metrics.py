@@ -4,7 +4,7 @@ import json
 import os
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
@@ -97,6 +97,10 @@ class Metrics:
     def set(self, name: str, value: float, labels: Labels = ()) -> None:
         """Set a gauge."""
         self._values[name][labels] = value
+
+    def replace(self, name: str, values: Mapping[Labels, float]) -> None:
+        """Set a gauge for all its labels: others are no more."""
+        self._values[name] = dict(values)
 
     def count(self, exchange: FinishedExchange) -> None:
         """Count one exchange that is over."""

@@ -49,15 +49,19 @@ class Spool:
         clock: Callable[[], float] = time.monotonic,
         epoch: Callable[[], float] = time.time,
     ) -> None:
-        self._limits = settings.maintenance
+        self.take(settings)
         self._secret = secret
         self._switch = switch
-        self._admin_allow = parse_networks(settings.server.admin_allow)
         self._waiting = OutboxFolder(Path(settings.data_dir) / "outbox").waiting
         self._clock = clock
         self._epoch = epoch
         self._known: OrderedDict[bytes, Known] = OrderedDict()
         self._reserved: dict[str, tuple[float, int]] = {}
+
+    def take(self, settings: Settings) -> None:
+        """Newly read settings; who is known stays known."""
+        self._limits = settings.maintenance
+        self._admin_allow = parse_networks(settings.server.admin_allow)
 
     def stands_in_for(self, client: str) -> bool:
         """Whether the core is not even to be asked: the registry is closed to this address."""

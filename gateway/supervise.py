@@ -103,6 +103,11 @@ class Child:
         self._stopping = asyncio.Event()
         self._may_run = asyncio.Event()
         self._may_run.set()
+        self._turn = asyncio.Lock()  # one replacement at a time, and none of a core that is being held
+
+    def take(self, program: Program) -> None:
+        """What is started from now on."""
+        self._program = program
 
     @property
     def pid(self) -> int | None:
@@ -130,8 +135,9 @@ class Child:
 
     async def hold(self) -> None:
         """End it in order, and do not start it again before ``release``."""
-        self._may_run.clear()
-        await self._end()
+        async with self._turn:
+            self._may_run.clear()
+            await self._end()
 
     def release(self) -> None:
         """Start it again."""
@@ -144,7 +150,13 @@ class Child:
         """End it for good: SIGTERM, and SIGKILL when it takes longer than ``within_s``."""
         self._stopping.set()
         await self._end(within_s)
+        await self.settled()
         self._may_run.set()
+
+    async def settled(self) -> None:
+        """Returns when no replacement is on its way."""
+        async with self._turn:
+            return
 
     def send(self, number: signal.Signals) -> None:
         """Pass a signal on."""
@@ -154,15 +166,32 @@ class Child:
     async def replace(self, is_ready: Callable[[], Awaitable[bool]], *, within_s: float) -> bool:
         """Start the next one beside this one, and end this one once the next is ready: nobody waits.
 
-        False when the next one was not ready in time; it is ended, and this one goes on.
+        False when the next one was not ready in time; it is ended, and this one goes on. Where none runs, the next is
+        on its way already, or is to be held down: there is nothing to replace.
         """
+        async with self._turn:
+            if self._process is None or self._is_meant_to_end():
+                return True
+            return await self._replace(is_ready, within_s)
+
+    async def _replace(self, is_ready: Callable[[], Awaitable[bool]], within_s: float) -> bool:
         fresh = await self._spawn()
-        if fresh is None or not await _becomes_ready(fresh, is_ready, within_s):
+        if fresh is None or not await self._becomes_ready(fresh, is_ready, within_s):
             await self._end_of(fresh)
             return False
         old, self._process = self._process, fresh
         await self._end_of(old)
         return True
+
+    async def _becomes_ready(
+        self, process: asyncio.subprocess.Process, is_ready: Callable[[], Awaitable[bool]], within_s: float
+    ) -> bool:
+        until = time.monotonic() + within_s
+        while process.returncode is None and time.monotonic() < until and not self._stopping.is_set():
+            if await is_ready():
+                return True
+            await asyncio.sleep(READY_LOOK_S)
+        return False
 
     async def _live_once(self) -> None:
         self._process = await self._spawn()
@@ -224,17 +253,6 @@ class Child:
 def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
         process.send_signal(number)
-
-
-async def _becomes_ready(
-    process: asyncio.subprocess.Process, is_ready: Callable[[], Awaitable[bool]], within_s: float
-) -> bool:
-    until = time.monotonic() + within_s
-    while process.returncode is None and time.monotonic() < until:
-        if await is_ready():
-            return True
-        await asyncio.sleep(READY_LOOK_S)
-    return False
 
 
 def describe_exit(code: int) -> str:

@@ -140,11 +140,18 @@ class Circuits:
 
     def __init__(self) -> None:
         self._upstreams: list[Upstream] = []
+        self._changed = asyncio.Event()
 
     def add(self, upstream: Upstream) -> Upstream:
         """From now on it is reported and checked."""
         self._upstreams.append(upstream)
+        self._changed.set()
         return upstream
+
+    def drop(self, upstream: Upstream) -> None:
+        """From now on it is neither. Requests that go through it still may."""
+        self._upstreams.remove(upstream)
+        self._changed.set()
 
     def report(self) -> list[dict[str, object]]:
         """For operators."""
@@ -158,10 +165,18 @@ class Circuits:
 
     async def run(self) -> None:
         """The active checks, for ever."""
+        checks: dict[Upstream, asyncio.Task[None]] = {}
         async with asyncio.TaskGroup() as group:
-            for upstream in self._upstreams:
-                if upstream.check is not None:
-                    group.create_task(_check_for_ever(upstream.circuit, upstream.check))
+            while True:
+                self._changed.clear()
+                for gone in checks.keys() - set(self._upstreams):
+                    checks.pop(gone).cancel()
+                for upstream in self._upstreams:
+                    if upstream.check is not None and upstream not in checks:
+                        checks[upstream] = group.create_task(
+                            _check_for_ever(upstream.circuit, upstream.check)
+                        )
+                await self._changed.wait()
 
 
 async def _check_for_ever(circuit: Circuit, check: ActiveCheck) -> None:

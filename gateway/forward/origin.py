@@ -100,7 +100,7 @@ class Dialer:
     def __init__(self, origin: Origin, *, connect_s: float, tls: ssl.SSLContext | None = None) -> None:
         self._origin = origin
         self._detour: Origin | None = None
-        self._connect_s = connect_s
+        self.connect_s = connect_s
         self._tls = (tls or ssl.create_default_context()) if origin.is_tls else None
         self._refused_first = 0.0
         self._refused_last = float("-inf")
@@ -112,7 +112,7 @@ class Dialer:
         """
         while True:
             try:
-                async with asyncio.timeout(self._connect_s):
+                async with asyncio.timeout(self.connect_s):
                     protocol = await self._connect(make)
             except (OSError, TimeoutError) as error:
                 # Not only a refusal: an unreachable host or a full backlog of a hung process is down, too.

@@ -201,6 +201,12 @@ class UpstreamPool:
             raise UpstreamProtocol(detail=f"{method} {target}: more than {limit} bytes of answer")
         return response.status, response.fields, content
 
+    def resize(self, *, connections: int, connect_s: float) -> None:
+        """Another number of connections, and another patience with a dial, from now on. Nothing under way is cut."""
+        self._limit = connections
+        self._dialer.connect_s = connect_s
+        self._give_place()
+
     def fail_waiting(self, error: Exception) -> None:
         """Fail every request that has no answer yet, also those that wait for a connection."""
         for waiter in self._queue:  # first, or they would get the places of those that fail now

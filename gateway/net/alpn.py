@@ -37,6 +37,7 @@ class _Undecided(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         tls = cast(ssl.SSLObject | None, transport.get_extra_info("ssl_object"))
         chosen: asyncio.BufferedProtocol
+        self._budget.limit_bytes = self._context.limits.buffer_bytes  # as it is after the latest reload
         if tls is not None and tls.selected_alpn_protocol() == HTTP2:
             from gateway.net.http2 import Http2Connection  # noqa: PLC0415 - loads h2, only for who speaks it
 

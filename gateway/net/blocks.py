@@ -48,10 +48,14 @@ class BlockPool:
     """All blocks of one process, at most ``limit_bytes`` of them; asking for more waits its turn."""
 
     def __init__(self, limit_bytes: int) -> None:
-        self._limit_bytes = max(limit_bytes, 2 * LARGEST_BLOCK_BYTES)
+        self.resize(limit_bytes)
         self._allocated_bytes = 0
         self._idle: dict[int, list[Block]] = {}
         self._waiters: deque[asyncio.Future[None]] = deque()
+
+    def resize(self, limit_bytes: int) -> None:
+        """Another limit from now on; what is lent stays lent."""
+        self._limit_bytes = max(limit_bytes, 2 * LARGEST_BLOCK_BYTES)
 
     @property
     def allocated_bytes(self) -> int:

@@ -122,6 +122,9 @@ class Connection(asyncio.BufferedProtocol):
         the socket's peer.
         """
         self.context = context
+        self.limits = (
+            context.limits
+        )  # of the request that is there or comes next: a reload changes those of others
         self._serve = serve
         self.loop = asyncio.get_running_loop()
         self.closed: asyncio.Future[None] = self.loop.create_future()
@@ -177,6 +180,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         if not self.inbox and self.phase is Phase.HEAD:
             self._since = self.loop.time()
+            self.limits = self.context.limits
         self.inbox += self._scratch_view[:nbytes]
         if len(self.inbox) >= INBOX_HIGH_BYTES:
             self._pause()
@@ -221,13 +225,13 @@ class Connection(asyncio.BufferedProtocol):
 
     def check(self, now: float) -> None:
         """Enforce the deadlines; called by the server for every connection about twice a second."""
-        limits = self.context.limits
+        limits = self.limits
         if self._write_paused_at is not None and now - self._write_paused_at > limits.write_stall_s:
             log.debug("%s does not read: cut", self.address)
             self.transport.abort()
         elif self.phase is Phase.HEAD and self._waiter is not None:
             is_idle = not self.inbox and self.heads_read > 0
-            if now - self._since > (limits.keepalive_s if is_idle else limits.head_s):
+            if now - self._since > (self.context.limits.keepalive_s if is_idle else limits.head_s):
                 self._fail(HeadTimeout() if self.inbox else ClientGone())
         elif self.phase is Phase.BODY and self._body is not None and self._waiter is not None:
             if self._body.is_too_slow(now, limits):
@@ -353,7 +357,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def await_head(self) -> None:
         """A new request is waited for: the deadlines of heads count from now."""
-        self.phase, self._since = Phase.HEAD, self.loop.time()
+        self.phase, self._since, self.limits = Phase.HEAD, self.loop.time(), self.context.limits
 
     async def more(self) -> None:
         """Wait for anything to arrive, or for the end. Raises: HeadTimeout, ClientGone."""

@@ -167,7 +167,7 @@ class Http2Connection(asyncio.BufferedProtocol):
         ):
             self._end(Code.NO_ERROR)
         for stream in tuple(self._streams.values()):
-            stream.check(now, limits)
+            stream.check(now)
         self.flush()
 
     def begin_drain(self) -> None:

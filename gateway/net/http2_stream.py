@@ -13,7 +13,6 @@ from gateway.net.connection import FLUSH_S
 from gateway.net.frames import Content
 from gateway.net.http2_wire import Code, EncodedFields
 from gateway.net.windows import STREAM_BYTES, StreamWindow
-from gateway.settings import Limits
 
 if TYPE_CHECKING:
     from gateway.net.http2 import Http2Connection
@@ -27,6 +26,7 @@ class Http2Stream:
 
     def __init__(self, connection: "Http2Connection", stream_id: int, *, has_body: bool) -> None:
         self._connection = connection
+        self._limits = connection.context.limits  # a reload changes those of later requests
         self._wire = connection.wire
         self.id = stream_id
         self.loop = connection.loop
@@ -217,8 +217,9 @@ class Http2Stream:
 
     # -- deadlines and ends -----------------------------------------------------------------------------------
 
-    def check(self, now: float, limits: Limits) -> None:
+    def check(self, now: float) -> None:
         """Enforce this stream's deadlines."""
+        limits = self._limits
         if self._stalled_since is not None and now - self._stalled_since > limits.write_stall_s:
             self.fail(Code.CANCEL, ClientGone(detail="the client does not take the answer"))
         elif self._body is not None and self._waiter is not None:

@@ -49,7 +49,7 @@ class Session:
             raw = await self._read_head()
             if raw is None:
                 return None
-            head = parse_head(raw, target_bytes=self._connection.context.limits.target_bytes)
+            head = parse_head(raw, target_bytes=self._connection.limits.target_bytes)
         except ClientGone:
             return None
         except GatewayError as error:
@@ -65,7 +65,7 @@ class Session:
         return "https" if self._connection.context.is_tls else "http"
 
     async def _read_head(self) -> bytes | None:
-        inbox, limit = self._connection.inbox, self._connection.context.limits.head_bytes
+        inbox = self._connection.inbox
         searched = self._empty_lines = 0
         while True:
             while inbox.startswith(b"\r\n"):  # RFC 9112 section 2.2: an empty line or so before a request
@@ -74,6 +74,7 @@ class Session:
                 self._empty_lines += 1
                 if self._empty_lines > EMPTY_LINES:
                     raise MalformedRequest("These are only empty lines.")
+            limit = self._connection.limits.head_bytes
             end = inbox.find(HEAD_END, max(0, searched - 3))
             if 0 <= end <= limit - 4:
                 raw = bytes(inbox[: end + 4])

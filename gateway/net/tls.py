@@ -162,6 +162,11 @@ class CertificateSource:
         """When the certificate in use expires, in seconds since the epoch (for the metric)."""
         return self.pair.leaf.not_valid_after_utc.timestamp()
 
+    def follow(self, origin: Origin) -> None:
+        """From the next reload on, pairs come from there."""
+        self._files = (*origin.files, *self._files[len(self._origin.files) :])
+        self._origin = origin
+
     def reload(self) -> str:
         """Take up the pair that is there now; new handshakes use it. Returns "", or why the old one stays."""
         with self._lock:
@@ -347,9 +352,7 @@ def make_context(pair: Pair, policy: Policy) -> ssl.SSLContext:
         load_pem(context, pair.pem)
         if policy.client_ca:
             context.load_verify_locations(cadata=policy.client_ca.decode("ascii"))
-            context.verify_mode = (
-                ssl.CERT_OPTIONAL
-            )  # who sends none is a visitor; the admin paths look for one
+            context.verify_mode = ssl.CERT_OPTIONAL  # without one: a visitor, for whom some paths are closed
     except ssl.SSLError as exc:
         raise CertificateRefused(
             "certificate", f"OpenSSL refuses the certificate or its key: {exc.reason}."

@@ -17,22 +17,23 @@ class WindowBudget:
     """What may be lent to all connections of one listener beyond their start."""
 
     def __init__(self, limit_bytes: int) -> None:
-        self._left = limit_bytes
+        self.limit_bytes = limit_bytes
+        self._lent = 0
 
     @property
     def left(self) -> int:
         """Bytes that nobody was lent."""
-        return self._left
+        return self.limit_bytes - self._lent
 
     def take(self, wanted: int) -> int:
         """Borrow up to ``wanted`` bytes; returns how many were had."""
-        had = max(0, min(wanted, self._left))
-        self._left -= had
+        had = max(0, min(wanted, self.left))
+        self._lent += had
         return had
 
     def give_back(self, amount: int) -> None:
         """Return what was borrowed."""
-        self._left += amount
+        self._lent -= amount
 
 
 class StreamWindow:

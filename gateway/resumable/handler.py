@@ -43,16 +43,22 @@ class ResumableUpload:
     """``/uploads/`` and everything below."""
 
     def __init__(
-        self, resources: UploadResources, records: UploadRecords, secret: bytes, settings: Server
+        self,
+        resources: UploadResources,
+        records: UploadRecords,
+        secret: bytes,
+        settings: Server,
+        before: "ResumableUpload | None" = None,
     ) -> None:
-        running = RunningDigests()
+        """``before``: who did this with other settings; the uploads that it knows are known here."""
+        self._running: RunningDigests = before._running if before is not None else RunningDigests()
         self._resources = resources
         self._records = records
         self._without_version = settings.uploads_without_version
         self._cors = Cors(settings.cors_origins)
-        self._holds = Holds(records)
-        self._finish = Finish(resources, records, running, secret)
-        appending = Appending(resources, records, running)
+        self._holds: Holds = before._holds if before is not None else Holds(records)
+        self._finish = Finish(resources, records, self._running, secret)
+        appending = Appending(resources, records, self._running)
         self._receiving = Receiving(appending, self._holds, self._finish, records)
         self._creating = Creating(resources, records, self._receiving, self._finish, self._holds)
 

@@ -72,7 +72,9 @@ def sweep_route_stores(stores: Iterable[tuple[Route, RouteFiles]]) -> int:
 type RouteStores = list[tuple[Route, RouteFiles]]
 
 
-def open_route_stores(settings: Settings, images: BlobStore, before: RouteStores | None = None) -> RouteStores:
+def open_route_stores(
+    settings: Settings, images: BlobStore, before: RouteStores | None = None
+) -> RouteStores:
     """The store of each upload route. All that is on its way to S3, ``images`` too, shares one bound of memory.
 
     ``before``: those of other settings; what serves the same route goes on.
