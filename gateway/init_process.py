@@ -70,10 +70,10 @@ class _Init:
         """Until no gateway is left; the exit status of the last one that took over."""
         while self._turns:
             number = signal.sigwaitinfo(_WATCHED)
-            if number.si_signo == signal.SIGCHLD:
-                self._reap()
-            elif number.si_signo == _SERVES:
+            if number.si_signo == _SERVES:
                 self._take(number.si_pid)
+            elif number.si_signo == signal.SIGCHLD:
+                self._reap()
             else:
                 self._pass_on(number.si_signo)
             self._forget_the_gone()
@@ -83,13 +83,15 @@ class _Init:
         """Also the children of others: who outlives its parent becomes ours."""
         with contextlib.suppress(ChildProcessError):
             while (done := os.waitpid(-1, os.WNOHANG))[0]:
-                # What it said before its end, or before the end of the one that it took over from, is there now;
-                # but of several signals the kernel gives the smallest number first.
-                while told := signal.sigtimedwait({_SERVES}, 0):
-                    self._take(told.si_pid)
+                self._hear()  # also what it said before its end, or before the end of the one it took over from
                 turn = self._turns.pop(done[0], None)
                 if turn is not None:
                     self._ended = max(self._ended, (turn, _exit_status(done[1])))
+
+    def _hear(self) -> None:
+        """Who serves, as told up to now: of several signals the kernel gives the smallest number first."""
+        while told := signal.sigtimedwait({_SERVES}, 0):
+            self._take(told.si_pid)
 
     def _take(self, pid: int) -> None:
         self._turn += 1
@@ -98,11 +100,14 @@ class _Init:
             _send(pid, self._ending)
 
     def _pass_on(self, number: int) -> None:
+        self._hear()
+        self._forget_the_gone()
         if number in _ENDING:
             self._ending = number
         elif not self._turn:
             return  # nobody serves yet: it reads everything anew just now, and would not outlive the signal
-        _send(max(self._turns, key=self._turns.__getitem__), number)
+        if self._turns:
+            _send(max(self._turns, key=self._turns.__getitem__), number)
 
     def _forget_the_gone(self) -> None:
         """A successor that fails after all is reaped by the process that started it."""

@@ -142,6 +142,26 @@ def test_a_gateway_that_serves_is_told_everything(number: signal.Signals) -> Non
     assert run_as_first(code).returncode == 128 + number
 
 
+def test_who_serves_is_known_before_a_signal_that_came_later_but_has_a_smaller_number() -> None:
+    code = """
+import os, signal, time
+from gateway import init_process as init
+signal.pthread_sigmask(signal.SIG_BLOCK, init._WATCHED)
+readable, told = os.pipe()
+gateway = os.fork()
+if not gateway:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, init._WATCHED)
+    os.kill(os.getppid(), init._SERVES)
+    os.kill(os.getppid(), signal.SIGUSR2)
+    os.write(told, b"x")
+    time.sleep(60)
+os.read(readable, 1)  # both are waiting now
+os._exit(init._Init(gateway).run())
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, timeout=GENEROUS_S)
+    assert done.returncode == 128 + signal.SIGUSR2
+
+
 def test_a_worker_is_not_taken_for_the_gateway() -> None:
     code = """
 worker = dict(os.environ, SREGISTRY_WORKER="1")

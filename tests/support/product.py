@@ -72,7 +72,14 @@ class Product:
     def start(self, *, wait: bool = True) -> None:
         """Start the gateway and, unless told otherwise, wait until it is ready."""
         log = self.log_file.open("ab")
-        command = [*self.prefix, str(BIN / "gateway"), "serve", "--data-dir", str(self.data_dir), *self._flags]
+        command = [
+            *self.prefix,
+            str(BIN / "gateway"),
+            "serve",
+            "--data-dir",
+            str(self.data_dir),
+            *self._flags,
+        ]
         with log:
             self._process = subprocess.Popen(
                 command,
