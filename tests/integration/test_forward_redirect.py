@@ -9,7 +9,8 @@ from gateway.forward.origin import DialHold, Origin
 from gateway.forward.outgoing import Body
 from gateway.forward.pool import UpstreamPool
 from gateway.http.head import Sized
-from gateway.trace.observers import Event, HopObserver, Sight
+from gateway.trace.events import Event, Sight
+from gateway.trace.observers import HopObserver
 from tests.support.fake_exchange import FakeBody, FakeExchange, make_head
 from tests.support.forwarding import RUNNERS, FakeHealth, Runner, forwarding, soon, until
 from tests.support.scripted_upstream import ScriptedUpstream, Talk
