@@ -124,7 +124,7 @@ class Gateway:
         self.uploads = UploadRecords(settings.data_dir / "resumable", durable=settings.storage.disk.fsync)
         self.tls = open_tls(settings)
         self.keeper = open_keeper(settings, self.tls)
-        self.blocks = BlockPool(settings.limits.buffer_bytes)
+        self.blocks = BlockPool(settings.block_bytes)
         # Before there are listeners: the sweep at the start, and the holder of several workers, know its stores.
         self.wiring = Wiring(self._lasting(), settings)
         self.places: list[Place] = []
@@ -264,16 +264,15 @@ class Gateway:
         # From here on nothing fails.
         before, self.wiring, self.settings = self.wiring, wiring, settings
         set_up_logging(settings.log)
-        core, buffer_bytes = settings.core, settings.limits.buffer_bytes
+        core = settings.core
         self.health.hold(hold_s=core.hold_s, start_hold_s=core.start_hold_s)
         self.upstreams.resize(connections=core.connections, connect_s=core.connect_s)
         self.core_circuit.circuit.policy = core_upstream(core).circuit.policy
         self._take_spool()
         self.core.take(core, self.spool)
-        self.blocks.resize(buffer_bytes)
-        # The other half is for what comes from the clients, as when the store was opened.
+        self.blocks.resize(settings.block_bytes)
         stores = (self.store, *(store for _, store in wiring.route_stores))
-        resize_buffers(stores, buffer_bytes // 2)
+        resize_buffers(stores, settings.part_bytes)
         renew_keys(self.store, settings)
         renew_route_keys(wiring.route_stores, settings)
         for front, context in zip(fronts, self.contexts, strict=True):

@@ -331,6 +331,17 @@ class Settings(Section):
         return self.core.secret_file or self.data_dir / "secrets" / "internal.key"
 
     @property
+    def part_bytes(self) -> int:
+        """Most memory for parts on their way to S3: half of what buffers may take."""
+        return self.limits.buffer_bytes // 2
+
+    @property
+    def block_bytes(self) -> int:
+        """Most memory for what clients send: the other half where files go to S3, all of it where none do."""
+        has_s3 = self.storage.kind == "s3" or any(route.store_s3 for route in self.routes)
+        return self.limits.buffer_bytes - (self.part_bytes if has_s3 else 0)
+
+    @property
     def store_root(self) -> Path:
         """Root of the disk store."""
         return self.storage.disk.root or self.data_dir

@@ -22,8 +22,7 @@ def open_store(settings: Settings, *, kind: StoreKind | None = None) -> BlobStor
         return S3Store(
             settings.storage.s3,
             spool=settings.data_dir / "s3-uploads",
-            # The other half is for what comes from the clients (gateway/net).
-            buffer_bytes=settings.limits.buffer_bytes // 2,
+            buffer_bytes=settings.part_bytes,
         )
     disk = settings.storage.disk
     return DiskStore(settings.store_root, reserve_bytes=disk.reserve_bytes, fsync=disk.fsync)

@@ -109,7 +109,7 @@ def _shared_buffers(
     for _, store in before:
         if isinstance(store, S3RouteStore):
             return store.buffers
-    return Buffers(settings.limits.buffer_bytes // 2, part_bytes=settings.storage.s3.part_bytes)
+    return Buffers(settings.part_bytes, part_bytes=settings.storage.s3.part_bytes)
 
 
 def open_route_store(route: Route, settings: Settings, buffers: "Buffers | None" = None) -> RouteFiles:
