@@ -19,7 +19,8 @@ _BUT: Final = (
     "tls.certificate", "tls.client_certificate_paths", "tls.hsts_preload", "tls.hsts_s", "tls.hsts_subdomains",
     "tls.key", "tls.redirect",
     "storage.cleanup", "storage.s3.access_key", "storage.s3.access_key_file", "storage.s3.previous_access_key",
-    "storage.s3.previous_secret_key", "storage.s3.secret_key", "storage.s3.secret_key_file",
+    "storage.s3.previous_access_key_file", "storage.s3.previous_secret_key", "storage.s3.previous_secret_key_file",
+    "storage.s3.secret_key", "storage.s3.secret_key_file",
 )  # fmt: skip
 # New keys of S3 are taken up by the core itself, see ``registry_core/server.py``.
 _CORE_READS: Final = ("log.format", "log.level", "registry", "server.public_url", "storage.cleanup")

@@ -104,6 +104,16 @@ def test_with_s3_the_images_are_in_its_folder_and_there_again_after_a_restart(ho
         )
         assert not [path for path in (home / "data" / "blobs").rglob("*") if path.is_file()]
         assert any((home / "data" / "seaweedfs" / "weed").iterdir())
+        line = re.search(r"For other commands, in their shell: (.*)\n", said)
+        assert line
+        assert (home / "data" / "environment").stat().st_mode & 0o077 == 0
+        checked = subprocess.run(
+            ["bash", "-ec", f"{line[1]}; {sys.prefix}/bin/registry fsck"],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        assert "All is well" in checked.stderr
     with _first_run(home, ports, "tests.support.run_s3"):
         back = subprocess.run(
             [

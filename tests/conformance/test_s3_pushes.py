@@ -1,6 +1,7 @@
 """Owns the proof that the real library client works with S3, through the gateway and directly.
 
-TEST_S3_BYTES makes the large image larger than 200 MiB.
+The large image has 200 MiB, or TEST_S3_BYTES. With 1 GiB, in parts, in both modes:
+``TEST_S3_BYTES=$((1 << 30)) .venv/bin/python -m pytest tests/conformance/test_s3_pushes.py -k large_image --timeout 900``
 """
 
 import hashlib
