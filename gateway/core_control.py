@@ -93,6 +93,9 @@ async def keep_core_name(
         if ours == 0 and await probes_well(probe):
             ours = inode
         elif ours not in (0, inode) and not await probes_well(probe):
+            await child.settled()
+            if child.pid != pid:
+                continue  # it was being replaced, and the next one was about to answer
             log.warning("another process took the core's socket and is gone: the core is started again")
             await child.restart()
 

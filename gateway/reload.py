@@ -115,6 +115,8 @@ class Reload:
             self._tell(new)
         self._gateway.renew_certificate()
         if self._workers is not None:
+            if new is not None:
+                self._workers.fix(pinned(new.settings, new.waiting))
             self._workers.send(signal.SIGHUP)
         if self._core is not None and new is not None:
             self._core.take(new)

@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -283,23 +283,22 @@ class Workers:
         )  # each worker writes a word when it serves; ours for life, as they may return
         tally = share_tally(count)
         self._count = count
-        self._children = [
-            Child(
-                Program(
-                    name=f"worker {number}",
-                    module=module,
-                    arguments=tuple(arguments),
-                    environment={
-                        WORKER_VARIABLE: str(number),
-                        SOCKETS_VARIABLE: named,
-                        READY_VARIABLE: str(told),
-                        TALLY_VARIABLE: str(tally),
-                    },
-                    inherited=(*(sock.fileno() for sock in sockets.values()), told, tally),
-                )
+        self._programs = [
+            Program(
+                name=f"worker {number}",
+                module=module,
+                arguments=tuple(arguments),
+                environment={
+                    WORKER_VARIABLE: str(number),
+                    SOCKETS_VARIABLE: named,
+                    READY_VARIABLE: str(told),
+                    TALLY_VARIABLE: str(tally),
+                },
+                inherited=(*(sock.fileno() for sock in sockets.values()), told, tally),
             )
             for number in range(1, count + 1)
         ]
+        self._children = [Child(program) for program in self._programs]
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -329,6 +328,11 @@ class Workers:
         finally:
             loop.remove_reader(self._ready)
         return True
+
+    def fix(self, settings: Mapping[str, Any]) -> None:
+        """Settings that a worker which is started again must not read anew: the others do not have them yet."""
+        for child, program in zip(self._children, self._programs, strict=True):
+            child.take(replace(program, environment={**environment_of(settings), **program.environment}))
 
     def send(self, number: signal.Signals) -> None:
         """Pass a signal on to all (SIGHUP: reload)."""

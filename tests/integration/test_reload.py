@@ -231,6 +231,12 @@ def test_what_cannot_change_is_named_and_neither_gateway_nor_core_takes_it(
         with OpenUpload(product, token=token, collection="ada/c", name="m", size_bytes=10000) as upload:
             assert upload.finish_or_answer()[0] == 413, "the quota is the new one"
         assert product.blob_files() != []
+        # Nor does a worker that is started again after it died.
+        for pid in processes.direct_children_of(product.pid):
+            if "registry_core" not in processes.command_line(pid):
+                processes.send(pid, signal.SIGKILL)
+                processes.wait_gone([pid], timeout_s=GENEROUS_S)
+        here.everywhere("/-/readyz", 200)
 
 
 @pytest.mark.slow
