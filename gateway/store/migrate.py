@@ -114,6 +114,7 @@ class _Run:
         elif not self._target.link(sha256=digest_of(key), key=key):
             self._copy(key, size, replaces=False)
             self._done.copied += 1
+            self._done.copied_bytes += size
             self._tell(f"{key}: {size} bytes")
         elif self._is_right(key, size):
             self._done.linked += 1
@@ -182,7 +183,6 @@ class _Run:
                 new = self._target.place(sealed, sha256=sha256, key=key)
         finally:
             writer.discard()
-        self._done.copied_bytes += size
         if self._digest(key) != sha256:
             if new:
                 self._target.delete(key)
