@@ -51,8 +51,11 @@ class Certificates:
 class Load:
     """The product and all that is done to it."""
 
-    def __init__(self, product: Product, releases: ReleaseFolder, certificates: Certificates) -> None:
+    def __init__(
+        self, product: Product, releases: ReleaseFolder, certificates: Certificates, config: Path
+    ) -> None:
         self.product, self.releases, self.certificates = product, releases, certificates
+        self.config = config
         self.counts = Counts()
         token = product.new_user("ada")
         with OpenUpload(
@@ -127,6 +130,17 @@ class Load:
         self.product.upgrade()
         assert self.product.pid != before
 
+    def upgrade_by_signal(self) -> None:
+        before = self.product.pid
+        self.product.upgrade_by_signal()
+        assert self.product.pid != before
+
+    def reload(self) -> None:
+        self.config.write_text('registry.name = "Reloaded"\nlimits.form_files = 7\n')
+        os.kill(self.product.pid, signal.SIGHUP)
+        self.product.wait_log("reload: the core has the new settings")
+        assert "new: limits.form_files, registry.name" in self.product.log_text
+
     def new_certificate(self) -> None:
         self.certificates.replace()
         os.kill(self.product.pid, signal.SIGHUP)
@@ -165,8 +179,10 @@ def load(short_path: Path) -> Iterator[Load]:
         "GATEWAY_TLS__KEY": str(certificates.key),
         "GATEWAY_SERVER__WORKERS": "2",
     }
-    with running_product(short_path, settings=settings) as product:
-        yield Load(product, releases, certificates)
+    config = short_path / "gateway.toml"
+    config.write_text("")
+    with running_product(short_path, settings=settings, flags=("--config", str(config))) as product:
+        yield Load(product, releases, certificates, config)
 
 
 @pytest.mark.slow
@@ -182,9 +198,10 @@ def test_nobody_notices_an_upgrade(load: Load) -> None:
             load.upgrade,
             load.until_one_more,  # what the old process had is over: the kill meets uploads of the new one
             load.new_certificate,
+            load.reload,
             load.kill_worker,
             load.core_restart,
-            load.upgrade,
+            load.upgrade_by_signal,
         ):
             load.until_all_run()
             mark = time.monotonic()
