@@ -261,6 +261,8 @@ class Gateway:
         """
         wiring = Wiring(self._lasting(), settings, self.wiring)
         fronts = [wiring.front(place) for place in self.places]
+        if self.keeper is not None:
+            self.keeper.follow(settings)
         # From here on nothing fails.
         before, self.wiring, self.settings = self.wiring, wiring, settings
         set_up_logging(settings.log)

@@ -38,6 +38,10 @@ class Keeper:
         if plan.challenge == "tls-alpn-01":
             source.answer_challenges(self.challenges)
 
+    def follow(self, settings: Settings) -> None:
+        """Look after the names of other settings from the next look on. Raises: SettingsError."""
+        self._plan = plan_of(settings)
+
     async def run(self, interval_s: float = POLL_S) -> None:
         """Look for ever. Start it after the listeners: the authority knocks while an order runs."""
         while True:

@@ -18,6 +18,7 @@ from gateway.acme.plan import AcmePlan, plan_of
 from gateway.acme.state import AcmeState
 from gateway.acme.status import certificate_status
 from gateway.acme.turn import take_turn
+from gateway.errors import SettingsError
 from gateway.net.certificate import make_pair
 from gateway.net.files import locked
 from gateway.net.tls import open_source
@@ -63,6 +64,34 @@ def with_certificate(wanted: AcmePlan) -> AcmePlan:
     chain = rsa_chain(["a.example"])
     install(wanted, make_pair(chain.chain, chain.key), AcmeState(), datetime.now(UTC))
     return wanted
+
+
+def test_other_names_are_ordered_for_after_a_reload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def settings(public_url: str) -> Settings:
+        server = {"data_dir": tmp_path, "public_url": public_url}
+        tls = {"mode": "acme", "acme_directory": "http://127.0.0.1:1/dir"}
+        return Settings.model_validate({"server": server, "tls": tls})
+
+    ordered: list[tuple[str, ...]] = []
+
+    async def turn(wanted: AcmePlan) -> dict[str, object]:
+        ordered.append(wanted.names)
+        return {"outcome": "waited", "sentence": ""}
+
+    monkeypatch.setattr("gateway.acme.keeper.take_turn_apart", turn)
+    first = settings("https://a.example")
+    (tmp_path / "acme").mkdir()
+    source = open_source(first)
+    assert source is not None
+    keeper = open_keeper(first, source)
+    assert keeper is not None
+    asyncio.run(keeper.step())
+    keeper.follow(settings("https://b.example"))
+    asyncio.run(keeper.step())
+    with pytest.raises(SettingsError, match="needs a name"):
+        keeper.follow(settings("https://localhost"))
+    asyncio.run(keeper.step())
+    assert ordered == [("a.example",), ("b.example",), ("b.example",)]
 
 
 def test_the_authoritys_window_decides_when_to_renew(tmp_path: Path) -> None:
