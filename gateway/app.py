@@ -377,7 +377,7 @@ async def _hold(loaded: LoadedSettings, command: CommandLine, sockets: dict[str,
         notify("STOPPING=1", os.environ)
         for listener in sockets.values():
             listener.close()  # the workers have theirs; an open one that nobody accepts on would keep clients waiting
-        await workers.stop(settings.server.drain_s)
+        await workers.stop(gateway.settings.server.drain_s)  # as it is after the latest reload
         if core is not None:
             await core.stop()
         for job in jobs:

@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import signal
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import processes
+from tests.support.certificates import rsa_chain
 from tests.support.open_upload import OpenUpload
 from tests.support.product import Product, running_product
 
@@ -280,6 +282,39 @@ def test_the_log_and_the_page_and_the_names_of_the_certificate(short_path: Path)
         resolved = ("--resolve", f"reg.example:{product.https_port}:127.0.0.1")
         url = f"https://reg.example:{product.https_port}/version"
         processes.until(lambda: product.curl(*resolved, url, check=False).returncode == 0)
+
+
+@pytest.mark.slow
+def test_the_certificate_may_move_to_other_files(short_path: Path) -> None:
+    config, roots = short_path / "gateway.toml", short_path / "roots.pem"
+    chains = {name: rsa_chain(["localhost"]) for name in ("a", "b")}
+    roots.write_bytes(b"".join(chain.root for chain in chains.values()))
+    for name, chain in chains.items():
+        (short_path / f"{name}.pem").write_bytes(chain.chain)
+        (short_path / f"{name}.key").write_bytes(chain.key)
+
+    def named(name: str) -> str:
+        return f'[tls]\nmode = "files"\ncertificate = "{short_path}/{name}.pem"\nkey = "{short_path}/{name}.key"\n'
+
+    def shows(product: Product, name: str) -> bool:
+        shown = ssl.get_server_certificate(("127.0.0.1", product.https_port), timeout=10)
+        return ssl.PEM_cert_to_DER_cert(shown) == ssl.PEM_cert_to_DER_cert(chains[name].leaf.decode())
+
+    config.write_text(named("a"))
+    flags = ("--config", str(config), "--workers", "2")
+    with running_product(short_path / "product", flags=flags, start=False) as product:
+        product.ca = roots
+        product.start()
+        here = Site(product, config)
+        assert shows(product, "a")
+        here.reload(named("b"))
+        processes.until(lambda: all(shows(product, "b") for _ in range(8)), timeout_s=GENEROUS_S)
+        # Where nothing is, the one in use stays; what comes there later is taken up by itself.
+        here.reload(named("c"), expect="the certificate stays as it is")
+        assert shows(product, "b")
+        for kind in ("pem", "key"):
+            (short_path / f"a.{kind}").rename(short_path / f"c.{kind}")
+        processes.until(lambda: all(shows(product, "a") for _ in range(8)), timeout_s=GENEROUS_S)
 
 
 @pytest.mark.slow
