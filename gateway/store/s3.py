@@ -7,6 +7,7 @@ request, for it takes 0.4 s and 30 MiB that a disk store should not pay.
 """
 
 import http.client
+import logging
 import ssl
 import threading
 import time
@@ -20,10 +21,12 @@ from gateway.errors import StoreDown
 from gateway.settings import S3
 from gateway.store.asking import asking
 from gateway.store.s3_answers import WRONG_KEY, S3Answer, S3Fault, error_code
-from gateway.store.s3_exchange import CONNECT_S, Body, Call, cut, exchange
+from gateway.store.s3_exchange import CONNECT_S, PROBE_S, Body, Call, cut, exchange, is_quiet
 from gateway.store.s3_presign import Signer, first_pair, key_pairs, signer_of
 from gateway.store.s3_streamed import Streamed
 from gateway.store.s3_tap import S3Observer, S3Seen
+
+log = logging.getLogger(__name__)
 
 PATIENCE_S: Final = 3.0  # how long a small request is tried again
 PART_PATIENCE_S: Final = 25.0  # a part has been paid for by the client: a server that restarts is waited for
@@ -118,7 +121,8 @@ class S3Wire:
             return
         listing = {"list-type": "2", "max-keys": "1", "prefix": prefix}
         # The answer to HEAD does not say why, and keys that may only look below a prefix are refused, too.
-        for call in (Call("HEAD", None, {}, {}, b""), Call("GET", None, listing, {}, b"")):
+        for method, query in (("HEAD", {}), ("GET", listing)):
+            call = Call(method, None, query, {}, b"", answer_s=PROBE_S)
             try:
                 self._persist(call, 0.0, lambda: True, _read_whole)
             except S3Fault as fault:
@@ -261,7 +265,10 @@ class S3Wire:
 
     def _tell(self, seen: S3Seen) -> None:
         if (observer := self.observer) is not None:
-            observer(seen)
+            try:
+                observer(seen)
+            except Exception:  # who looks on must not break what is looked at
+                log.exception("an exchange with S3 was not told to trace")
 
     def _send[T](
         self,
@@ -319,8 +326,11 @@ class S3Wire:
 
     def _connection(self) -> tuple[http.client.HTTPConnection, bool]:
         with self._lock:
-            if self._idle:
-                return self._idle.pop(), True
+            while self._idle:
+                connection = self._idle.pop()
+                if is_quiet(connection):
+                    return connection, True
+                connection.close()
         if self._detour is not None:
             return http.client.HTTPConnection(*self._detour, timeout=CONNECT_S), False
         host, _, port = self._settings.endpoint.rpartition(":")
@@ -350,7 +360,7 @@ def _read_whole(
     try:
         body = response.read()
     except BaseException:
-        connection.close()
+        cut(connection)
         raise
     if response.will_close:
         connection.close()

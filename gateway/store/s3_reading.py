@@ -73,8 +73,14 @@ class S3File(io.RawIOBase):
         patience_s = PART_PATIENCE_S if self._match else PATIENCE_S
         streamed = self._wire.start_read(self._key, headers, patience_s=patience_s)
         answered = streamed.response.headers
+        length = answered.get("content-length", "")
+        is_range = streamed.response.status == http.HTTPStatus.PARTIAL_CONTENT
+        is_more = self._at > 0 or (self._end is not None and int(length or 0) > self._end)
+        if not length or (is_more and not is_range):
+            streamed.end(whole=False)
+            raise StoreDown(detail=f"{self._key}: bytes from {self._at} were asked for, and S3 sends others")
         self._match = {"If-Match": answered["etag"]} if "etag" in answered else {}
-        end = self._at + int(answered["content-length"])
+        end = self._at + int(length)
         self._end = end if self._end is None else min(end, self._end)
         if self._at == self._end:
             streamed.end(whole=True)
