@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.errors import StoreDown
 from gateway.store.disk_staging import write_all
 
 MIB: Final = 1 << 20
@@ -111,7 +112,10 @@ class Buffers:
         return max(LEAST_PART_BYTES, min(self._part_bytes, fair) // MIB * MIB)
 
     def take(self, size: int, *, entitled: Callable[[], bool]) -> PartMemory:
-        """Memory for one part. Waits until there is room, or ``entitled`` says that nothing can be waited for."""
+        """Memory for one part. Waits until there is room, or ``entitled`` says that nothing can be waited for.
+
+        Raises: StoreDown (the kernel gives none).
+        """
         with self._changed:
             while self._used + size > self._budget and not entitled():
                 self._changed.wait(1.0)
@@ -121,7 +125,13 @@ class Buffers:
                     self._spare.remove(spare)
                     return spare
             self._drop_spare()
-        return PartMemory(size)
+        try:
+            return PartMemory(size)
+        except OSError as exc:
+            with self._changed:
+                self._used -= size
+                self._changed.notify_all()
+            raise StoreDown(detail=f"no memory for a part: {exc}") from exc
 
     def give_back(self, memory: PartMemory) -> None:
         """Done with it."""

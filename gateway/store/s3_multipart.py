@@ -208,7 +208,7 @@ class PartSender:
         number, _ = self._place(self._sent)
         upload_id = self._upload_id()
         tail = self._filled - size
-        self._starts.append(self._sent)
+        start = self._sent
         self._sent += size
         self._memory = None
         self._filled = 0
@@ -221,6 +221,7 @@ class PartSender:
                 raise
             self._filled = tail
         self._futures.append(self._multiparts.senders.submit(self._send, memory, size, number, upload_id))
+        self._starts.append(start)
 
     def rest(self) -> Body:
         """What is waiting and was not sent."""

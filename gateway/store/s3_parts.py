@@ -159,7 +159,11 @@ class S3PartsWriter:
             place=self._place,
             tail_bytes=least_piece_bytes(total_size),
         )
-        self._sender.write(rest)
+        try:
+            self._sender.write(rest)
+        except BaseException:
+            self._sender.close(timeout_s=0)
+            raise
 
     def write(self, data: memoryview | bytes) -> None:
         """Append to the part. Raises: StoreFull, StoreDown."""

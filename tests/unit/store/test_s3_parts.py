@@ -1,5 +1,6 @@
 """Owns the arithmetic of parts: sizes, numbers, order, and the memory they may take."""
 
+import errno
 import socket
 import threading
 
@@ -7,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import StoreCorrupt
+from gateway.errors import StoreCorrupt, StoreDown
+from gateway.store import s3_memory
 from gateway.store.s3_memory import LEAST_PART_BYTES, Buffers, Filled, PartMemory
 from gateway.store.s3_multipart import MOST_PART_BYTES, MOST_PARTS, part_bytes_at
 from gateway.store.s3_parts import Piece, _chain, least_piece_bytes, number_at
@@ -103,6 +105,24 @@ def test_memory_is_bounded_and_waiting_ends_when_some_is_given_back() -> None:
     (late,) = got
     buffers.give_back(second)
     buffers.give_back(late)
+    buffers.leave()
+
+
+def test_memory_that_the_kernel_did_not_give_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    buffers = Buffers(10 * MIB, part_bytes=5 * MIB)
+    buffers.join()
+
+    def refuse(_size: int) -> PartMemory:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(s3_memory, "PartMemory", refuse)
+        for _ in range(3):
+            with pytest.raises(StoreDown):
+                buffers.take(5 * MIB, entitled=lambda: True)
+    both = [buffers.take(5 * MIB, entitled=lambda: pytest.fail("there is room")) for _ in range(2)]
+    for memory in both:
+        buffers.give_back(memory)
     buffers.leave()
 
 
