@@ -198,6 +198,11 @@ class _Run:
 
     def _forget_vanished(self) -> None:
         """What was deleted in the source after it was copied is deleted in the target too."""
-        for key in self._seen - set(self._source.keys()):
+        left = set(self._source.keys())
+        if self._seen and not left:
+            # A disk that is not mounted any more, or a removed bucket, looks the same: then these are the last copies.
+            self._tell("the source has no image any more; nothing is deleted in the target")
+            return
+        for key in self._seen - left:
             self._target.delete(key)
             self._done.vanished += 1

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -204,3 +205,26 @@ def test_a_broken_run_leaves_no_upload_and_is_run_again(disk: DiskStore) -> None
     target.full = False
     assert migrate(disk, target).copied == 1
     assert read(target, key) == b"1" * 5_000_000
+
+
+def test_a_source_that_is_suddenly_empty_takes_nothing_from_the_target(
+    disk: DiskStore, tmp_path: Path
+) -> None:
+    keys = [put(disk, name, name.encode()) for name in ("one", "two")]
+
+    target = MemoryStore()
+    migrate(disk, target)
+    said: list[str] = []
+
+    class Dying(DiskStore):
+        asked = 0
+
+        def keys(self) -> Iterator[str]:
+            self.asked += 1
+            return super().keys() if self.asked == 1 else iter(())
+
+    dying = Dying(tmp_path, reserve_bytes=0, fsync=False)
+    done = migrate(dying, target, tell=said.append)
+    assert sorted(target.keys()) == sorted(keys)
+    assert done.vanished == 0
+    assert said == ["the source has no image any more; nothing is deleted in the target"]
