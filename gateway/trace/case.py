@@ -85,5 +85,5 @@ def clock_of(date: str, *, asked: float, waited_s: float) -> datetime:
     try:
         # Whole seconds, for Date has no others.
         return parsedate_to_datetime(date).astimezone(UTC) - timedelta(seconds=int(waited_s))
-    except ValueError:
+    except (ValueError, OverflowError):
         return datetime.fromtimestamp(asked, UTC)

@@ -74,7 +74,8 @@ class Outlet:
             listener.send(line)
 
     def _wants_heads(self) -> bool:
-        return any(listener.wants_heads for listener in self._listeners)
+        # Threads of the store ask, too: of a copy, made at once.
+        return any(listener.wants_heads for listener in tuple(self._listeners))
 
     def _bind(self) -> socket.socket:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,12 +1,14 @@
 """Owns the proof that each wrong part of a signature is named, and only that one."""
 
 import hashlib
+import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import pytest
 
-from gateway.trace.case import Case, Expectation
+from gateway.trace.case import Case, Expectation, clock_of
 from gateway.trace.diagnosis import doubt, explain
 from gateway.trace.sigv4 import UNSIGNED_PAYLOAD, SignedRequest
 from tests.support.signing import Signer
@@ -197,3 +199,17 @@ def test_fourteen_minutes_are_no_skew_and_sixteen_are() -> None:
 def test_a_time_that_cannot_be_read_is_named() -> None:
     request = RIGHT.header("PUT", PATH, BODY, x_amz_date="yesterday")
     assert "clock: The time of signing, 'yesterday', cannot be read." in why(request)
+
+
+def test_who_sends_a_request_does_not_decide_how_long_it_is_looked_at() -> None:
+    many = ",".join(f"h{number}.example.org:{9000 + number}" for number in range(300))
+    right = RIGHT.but(secret_key="minio124").header("PUT", PATH, BODY)
+    asked = replace(right, fields=(*right.fields, ("x-forwarded-host", many)))
+    began = time.process_time()
+    assert the_part(asked) == "secret key or host"
+    assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize("date", ["", "x", "Fri, 31 Dec 9999 23:59:59 -2300"])
+def test_a_date_that_no_clock_can_have_is_not_taken(date: str) -> None:
+    assert clock_of(date, asked=NOW.timestamp(), waited_s=3.0) == NOW
