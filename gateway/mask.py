@@ -10,6 +10,13 @@ _SECRET_PATHS: Final = (TRANSFER_PREFIX, BLOB_PREFIX, UPLOAD_STATUS_PREFIX, "/up
 _SECRET_QUERY: Final = re.compile(
     r"(?i)((?:^|&)[^&=]*(?:token|signature|ticket|password|secret|credential|api_?key|session)[^&=]*=)[^&]*"
 )
+# Bounded, or a long text without any would take its square.
+_PASSWORD: Final = re.compile(r"([^\s/@:'\"]{0,128}:)[^\s/@'\"]{1,256}@")
+
+
+def mask_password(text: str) -> str:
+    """A text with the password of every NAME:PASSWORD@HOST in it replaced."""
+    return _PASSWORD.sub(rf"\1{MASK}@", text)
 
 
 def mask_target(target: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Final, get_args, get_origin
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from gateway.errors import Problem, SettingsError
+from gateway.mask import mask_password
 from gateway.settings import Settings
 from gateway.settings_routes import Route
 
@@ -225,12 +226,14 @@ def _unknown(name: str, known: set[str]) -> str:
 def _read_secret_files(values: dict[str, Any], origins: dict[str, str], problems: list[Problem]) -> None:
     for name in _SECRETS:
         path = values.get(f"{name}_file")
-        if path is None or name in values:
+        if not isinstance(path, str | Path) or name in values:
             continue
         try:
             values[name], origins[name] = Path(path).read_text().strip(), str(path)
         except OSError as exc:
             problems.append(Problem(where=f"{name}_file", what=f"{path}: {exc.strerror}"))
+        except ValueError:  # of its bytes nothing is shown
+            problems.append(Problem(where=f"{name}_file", what=f"{path}: is no text"))
 
 
 def _validate(
@@ -254,13 +257,15 @@ def _validate(
             is_hidden = where in _SECRETS or isinstance(error["input"], dict)
             shown = "" if is_hidden else f" (is {error['input']!r})"
             origin = f", from {origins[where]}" if where in origins else ""
-            what = error["msg"].removeprefix("Value error, ")
-            problems.append(Problem(where=where or "settings", what=f"{what}{shown}{origin}"))
+            what = mask_password(error["msg"].removeprefix("Value error, ") + shown)
+            problems.append(Problem(where=where or "settings", what=f"{what}{origin}"))
         return None
 
 
 def shown(value: object) -> object:
-    """A setting's value as it may be printed: secrets are masked."""
+    """A setting's value as it may be printed: secrets are masked, in URLs, too."""
     if isinstance(value, SecretStr):
         return "********" if value.get_secret_value() else ""
+    if isinstance(value, str):
+        return mask_password(value)
     return str(value) if isinstance(value, Path) else value

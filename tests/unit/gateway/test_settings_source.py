@@ -6,6 +6,7 @@ from typing import Final
 import pytest
 
 from gateway.errors import SettingsError
+from gateway.settings_print import effective
 from gateway.settings_source import load
 
 PROXIES: Final = "GATEWAY_SERVER__TRUSTED_PROXIES"
@@ -65,3 +66,31 @@ def test_the_store_of_a_route_is_no_url(url: str) -> None:
     assert any(
         "is a URL and no folder; for S3 set store_s3" in told for told in problems(GATEWAY_ROUTES=f"[{text}]")
     )
+
+
+def test_a_secret_file_that_is_no_text_is_told_and_nothing_of_it_is_shown(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_bytes(b"\xff\xfesecret")
+    assert problems(GATEWAY_STORAGE__S3__ACCESS_KEY_FILE=str(file)) == [
+        f"storage.s3.access_key_file: {file}: is no text"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("MINIO_SERVER", "http://key:hunter2@minio:9000"),
+        ("GATEWAY_ROUTES", '[{"path": "/x", "action": "forward", "upstream": "http://u:hunter2@h"}]'),
+    ],
+)
+def test_no_complaint_shows_the_password_of_a_url(variable: str, text: str) -> None:
+    told = problems(**{variable: text})
+    assert told
+    assert not any("hunter2" in problem for problem in told)
+
+
+def test_no_password_of_a_database_is_printed() -> None:
+    url = "postgresql+psycopg://registry:hunter2@db:5432/registry"
+    loaded = load(environ={"GATEWAY_REGISTRY__DATABASE_URL": url})
+    printed = {name: value for name, value, _ in effective(loaded)}
+    assert printed["registry.database_url"] == "postgresql+psycopg://registry:***@db:5432/registry"
