@@ -1,5 +1,6 @@
 """Tests of what becomes of each part on an upload route, and of what a client can not do to it."""
 
+import time
 import tracemalloc
 from typing import Any
 
@@ -108,10 +109,42 @@ def test_names_in_brackets_are_protected_with_all_that_lies_within() -> None:
         ("f.path", ""),
         ("a=f.path", "a=f.path"),
         ("n" * 600 + "=1", ""),
+        # PHP ends a name at its first NUL.
+        ("f.path%00x=/etc/passwd&a=1", "a=1"),
+        ("f.path%0d=1", ""),
     ],
 )
 def test_no_argument_of_the_request_is_taken_for_a_generated_field(query: str, passed: str) -> None:
     assert plan_of(file_fields=["path"]).passed_query(query) == passed
+
+
+def test_no_name_keeps_the_patterns_of_generated_names_busy() -> None:
+    name = "$upload_field_name-a$upload_file_name-a$upload_content_type-a$upload_file_number.path"
+    plan = plan_of(set_fields={name: "$upload_tmp_path"}, pass_fields=[""])
+    began = time.perf_counter()
+    assert plan.passes("-a" * 250)
+    assert plan.passes("-a" * 200 + "[-a]" * 15)
+    assert not plan.passes("-a" * 250 + ".path")
+    assert time.perf_counter() - began < 1  # it was 11 s, and the event loop stood still
+
+
+@pytest.mark.parametrize(
+    ("name", "is_passed"),
+    [
+        ("x-y.path", False),
+        ("-.path", False),
+        ("x-y-z.path.path", False),
+        ("xy.path", True),
+        ("x-.pat", True),
+        ("x-y.paths", True),
+        (".path-", True),
+    ],
+)
+def test_a_generated_name_may_have_any_text_in_the_place_of_each_variable(name: str, is_passed: bool) -> None:
+    plan = plan_of(
+        set_fields={"$upload_field_name-$upload_file_name.path": "$upload_tmp_path"}, pass_fields=[""]
+    )
+    assert plan.passes(name) is is_passed
 
 
 def test_a_name_of_kilobytes_is_not_passed() -> None:
