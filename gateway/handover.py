@@ -37,10 +37,12 @@ async def start_successor(
     sockets: Mapping[str, socket.socket],
     module: str = "gateway",
     within_s: float = READY_S,
+    is_wanted: Callable[[], bool] = lambda: True,
 ) -> int:
     """Start ``gateway`` again on the same listening sockets and wait until it serves; its process id.
 
-    From then on both accept. The caller stops accepting, drains and ends.
+    From then on both accept. The caller stops accepting, drains and ends. Whoever says meanwhile that the gateway is
+    to end (``is_wanted``, or this is cancelled) means the new process, too, which he cannot know of.
     Raises: HandoverFailed.
     """
     ours, theirs = os.pipe()
@@ -72,10 +74,17 @@ async def start_successor(
     finally:
         os.close(theirs)
     log.info("handover: new process started (pid %d)", successor.pid)
-    if await _reads_ready(ours, within_s):
+    try:
+        is_ready = await _reads_ready(ours, within_s)
+    except BaseException:
+        successor.terminate()
+        raise
+    if is_ready and is_wanted():
         _let_go(successor)
         return successor.pid
     await asyncio.to_thread(_end, successor)
+    if is_ready:
+        raise HandoverFailed("this process was told to end meanwhile, and the new one with it")
     raise HandoverFailed(
         f"the new process did not get ready ({describe_exit(successor.returncode)}). See the log"
     )
@@ -140,7 +149,10 @@ class Handover:
                 await self._core.settled()  # two new cores at once would take the socket from each other
             try:
                 pid = await start_successor(
-                    arguments=self._arguments, sockets=self._sockets, module=self._module
+                    arguments=self._arguments,
+                    sockets=self._sockets,
+                    module=self._module,
+                    is_wanted=lambda: not self._is_ending(),
                 )
             except HandoverFailed as exc:
                 raise ControlFailed(str(exc)) from exc

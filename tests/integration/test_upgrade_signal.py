@@ -1,6 +1,7 @@
 """Owns SIGUSR2: to the first process it is `gateway upgrade`, to every other one it is nothing."""
 
 import os
+import re
 import signal
 import threading
 from pathlib import Path
@@ -81,3 +82,14 @@ def test_a_failure_is_a_sentence_in_the_log_and_the_old_process_serves_on(short_
         product.upgrade_by_signal()
         product.wait_only_one()
         assert product.get("/version")[0] == 200
+
+
+@pytest.mark.slow
+def test_who_ends_the_gateway_in_the_middle_of_an_upgrade_ends_the_new_process_too(short_path: Path) -> None:
+    with running_product(short_path) as product:
+        os.kill(product.pid, signal.SIGUSR2)
+        product.wait_log(r"handover: new process started")
+        assert product.stop() == 0
+        named = re.findall(r"handover: new process started \(pid (\d+)\)", product.log_text)
+        assert processes.wait_gone([int(pid) for pid in named], timeout_s=10) == []
+        product.start()  # on the same ports: nobody has them any more
