@@ -205,6 +205,8 @@ class UpstreamPool:
         """Another number of connections, and another patience with a dial, from now on. Nothing under way is cut."""
         self._limit = connections
         self._dialer.connect_s = connect_s
+        while self._idle and len(self._open) > connections:
+            self._idle[0].close()
         self._give_place()
 
     def fail_waiting(self, error: Exception) -> None:
@@ -258,7 +260,8 @@ class UpstreamPool:
         """A request is over: hand its connection on, or let it rest."""
         if not connection.settle():
             return
-        if self._is_closed or connection in self._from_before:
+        is_one_too_many = len(self._open) > self._limit  # since a reload; handed on, it would stay for ever
+        if self._is_closed or is_one_too_many or connection in self._from_before:
             connection.close()
             return
         while self._queue:

@@ -48,14 +48,19 @@ class BlockPool:
     """All blocks of one process, at most ``limit_bytes`` of them; asking for more waits its turn."""
 
     def __init__(self, limit_bytes: int) -> None:
-        self.resize(limit_bytes)
         self._allocated_bytes = 0
         self._idle: dict[int, list[Block]] = {}
         self._waiters: deque[asyncio.Future[None]] = deque()
+        self.resize(limit_bytes)
 
     def resize(self, limit_bytes: int) -> None:
-        """Another limit from now on; what is lent stays lent."""
+        """Another limit from now on; what is lent stays lent, and is over when it comes back to less room."""
         self._limit_bytes = max(limit_bytes, 2 * LARGEST_BLOCK_BYTES)
+        self._free_idle(0)
+        waiting, self._waiters = self._waiters, deque()
+        for waiter in waiting:  # there may be room for all of them now; who finds none waits again
+            if not waiter.done():
+                waiter.set_result(None)
 
     @property
     def allocated_bytes(self) -> int:
@@ -91,7 +96,10 @@ class BlockPool:
 
     def take_back(self, block: Block) -> None:
         """Called by the block itself when nobody holds it any more."""
-        self._idle.setdefault(block.size, []).append(block)
+        if self._allocated_bytes > self._limit_bytes:
+            self._allocated_bytes -= block.size
+        else:
+            self._idle.setdefault(block.size, []).append(block)
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():

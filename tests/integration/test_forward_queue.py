@@ -177,3 +177,38 @@ def test_an_answer_that_ends_after_the_pool_was_closed_leaves_nothing_open(
             assert "open=0" in repr(pool)
 
     run(main())
+
+
+@both_loops
+def test_after_a_lower_limit_there_are_fewer_connections_however_many_wait(
+    run: Runner, short_path: Path
+) -> None:
+    async def main() -> None:
+        running = 0
+        most = 0
+
+        async def script(talk: Talk) -> None:
+            nonlocal running, most
+            while await talk.read_head():
+                running += 1
+                most = max(most, running)
+                await asyncio.sleep(0.01)
+                running -= 1
+                await talk.say(FINE)
+
+        async with (
+            ScriptedUpstream(script, short_path / "s") as upstream,
+            forwarding(upstream.origin, connections=8) as (handler, pool),
+        ):
+            handling = [asyncio.create_task(handler.handle(FakeExchange())) for _ in range(64)]
+            await until(lambda: running == 8)
+            pool.resize(connections=2, connect_s=1)
+            await until(lambda: running <= 2)
+            most = 0
+            await soon(asyncio.gather(*handling))
+            assert most == 2
+            assert repr(pool).endswith("open=2 idle=2 dialing=0 queued=0>")
+            pool.resize(connections=1, connect_s=1)
+            assert repr(pool).endswith("open=1 idle=1 dialing=0 queued=0>")
+
+    run(main())
