@@ -65,6 +65,7 @@ class _Init:
         self._turn = 0
         self._ended = (-1, 0)  # whose turn, and the status
         self._ending: int | None = None
+        self._early: list[int] = []  # what nobody could be told yet
 
     def run(self) -> int:
         """Until no gateway is left; the exit status of the last one that took over."""
@@ -98,6 +99,10 @@ class _Init:
         self._turns[pid] = self._turn
         if self._ending is not None:  # it got ready when all were told to end
             _send(pid, self._ending)
+            return
+        early, self._early = self._early, []
+        for number in early:
+            _send(pid, number)
 
     def _pass_on(self, number: int) -> None:
         self._hear()
@@ -105,7 +110,10 @@ class _Init:
         if number in _ENDING:
             self._ending = number
         elif not self._turn:
-            return  # nobody serves yet: it reads everything anew just now, and would not outlive the signal
+            # Nobody serves yet: it might not outlive the signal, and may have read the settings already.
+            if number not in self._early:
+                self._early.append(number)
+            return
         if self._turns:
             _send(max(self._turns, key=self._turns.__getitem__), number)
 

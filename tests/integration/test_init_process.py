@@ -142,6 +142,25 @@ def test_a_gateway_that_serves_is_told_everything(number: signal.Signals) -> Non
     assert run_as_first(code).returncode == 128 + number
 
 
+def test_what_came_too_early_is_told_to_who_serves_then() -> None:
+    code = """
+told = []
+signal.signal(signal.SIGHUP, lambda *_: told.append("reload"))
+signal.signal(signal.SIGUSR2, lambda *_: told.append("upgrade"))
+for number in (signal.SIGHUP, signal.SIGUSR2, signal.SIGHUP):
+    os.kill(1, number)
+time.sleep(0.2)
+assert told == []
+tell_init(os.environ)
+until = time.monotonic() + 5
+while len(told) < 2 and time.monotonic() < until:
+    time.sleep(0.01)
+time.sleep(0.2)
+sys.exit(20 if sorted(told) == ["reload", "upgrade"] else 1)
+"""
+    assert run_as_first(code).returncode == 20
+
+
 def test_who_serves_is_known_before_a_signal_that_came_later_but_has_a_smaller_number() -> None:
     code = """
 import os, signal, time
