@@ -20,6 +20,7 @@ from gateway.encryption import certificate_jobs, open_keeper, open_tls, renew_tl
 from gateway.forward.circuits import Circuits, core_upstream
 from gateway.forward.pool import UpstreamPool
 from gateway.gauges import Gauges
+from gateway.handover import is_successor
 from gateway.http.exchange import ClientExchange
 from gateway.http.fields import Networks
 from gateway.lifecycle import (
@@ -185,10 +186,11 @@ class Gateway:
                 handshake_s=settings.tls.handshake_s,
                 balancers=balancers,
             )
-            await server.start()
+            # Known before the loop turns: a SIGHUP may come while it starts.
             self.places.append(place)
             self.contexts.append(context)
             self.servers.append(server)
+            await server.start()
 
     def _finished(self, exchange: ClientExchange) -> None:
         if self.trace.is_on:
@@ -363,6 +365,8 @@ async def _serve(
 async def _hold(loaded: LoadedSettings, command: CommandLine, sockets: dict[str, socket.socket]) -> None:
     settings = loaded.settings
     gateway = Gateway(settings, owns_core=False)
+    if not is_successor(os.environ):  # the process before this one still counts
+        gateway.metrics.clear_others()
     await gateway.sweep()
     workers = Workers(settings.server.workers, arguments=command.arguments, sockets=sockets)
     core = None if settings.core.url else _core_child(loaded, command, gateway.health)

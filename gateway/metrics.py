@@ -153,7 +153,7 @@ class Metrics:
     def clear_others(self) -> None:
         """At the start of the main process: forget what an earlier run counted."""
         if self._folder is not None:
-            for path in self._folder.glob("*.json"):
+            for path in self._folder.glob("*"):  # also what was half written
                 path.unlink(missing_ok=True)
 
     def render(self) -> tuple[str, bytes]:

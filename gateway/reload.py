@@ -131,5 +131,7 @@ class Reload:
             )
 
     def _say(self, level: int, text: str, *values: object) -> None:
-        # All workers do the same at once: the first process says it for all.
-        log.log(logging.DEBUG if self._is_worker else level, text, *values)
+        # All workers do the same at once: the first process says it for all. But what fails may fail in one alone, as
+        # each reads the file by itself; that one then has other settings than its fellows.
+        is_said_already = self._is_worker and level < logging.ERROR
+        log.log(logging.DEBUG if is_said_already else level, text, *values)

@@ -109,3 +109,9 @@ def test_what_was_answered_is_counted_whoever_is_asked(product: Product, tmp_pat
         for _ in range(4):
             assert product.get("/-/no-such-page")[0] == 404
         assert answered() - before == 4 * number
+
+    folder = product.data_dir / "run" / "metrics"
+    files = len(list(folder.iterdir()))
+    product.restart()
+    assert answered() == 0, "an earlier run does not count"
+    assert len(list(folder.iterdir())) <= files
