@@ -99,7 +99,7 @@ def _take_location(made: Imported, location: Location, site: Site) -> None:
     if location.kind == "@":  # only a target
         _note_inner(made, location)
         return
-    if location.own("internal") or location.is_closed:
+    if location.is_internal or location.is_closed:
         _take_hidden(made, location, site)
         return
     passed = location.own("upload_pass")
@@ -125,7 +125,7 @@ def _take_location(made: Imported, location: Location, site: Site) -> None:
 
 
 def _take_hidden(made: Imported, location: Location, site: Site) -> None:
-    if location.own("internal"):
+    if location.is_internal:
         if location.is_target(site.locations):
             _note_inner(made, location, told=_FILES)
         else:
@@ -146,7 +146,7 @@ def _hide_targets(made: Imported, site: Site) -> None:
         passed = location.own("upload_pass")
         target = passed.args[0] if passed and passed.args else ""
         found = location_for(site.locations, target) if target.startswith("/") and "$" not in target else None
-        if found is None or not found.own("internal"):
+        if found is None or not found.is_internal:
             continue
         hiding = [Route.model_validate(route) for route in made.routes if route["action"] == "hide"]
         place = _encoded(target.partition("?")[0])

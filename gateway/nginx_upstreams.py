@@ -38,11 +38,11 @@ class Location:
     inherited: tuple[Directive, ...]
     inner: tuple[Directive, ...] = field(default=())
 
-    def find(self, name: str) -> list[Directive]:
-        """The directives of this name that count here: the innermost level that has any."""
+    def find(self, *names: str) -> list[Directive]:
+        """The directives of these names that count here: the innermost level that has any."""
         levels = [self.inner, *(level.block or () for level in reversed(self.inherited))]
         for level in levels:
-            found = [directive for directive in level if directive.name == name]
+            found = [directive for directive in level if directive.name in names]
             if found:
                 return found
         return []
@@ -62,18 +62,28 @@ class Location:
         return " ".join(part for part in ("location", self.kind, self.pattern) if part)
 
     @property
+    def is_internal(self) -> bool:
+        """Whether no client may ask for it; what stands within such a location may not be asked for either."""
+        return bool(self.find("internal"))
+
+    @property
     def is_closed(self) -> bool:
-        """Whether it refuses everybody by itself, whatever else stands in it."""
+        """Whether it refuses everybody, whatever else stands in it: by itself, or by the rules of an outer level."""
         by_name: dict[str, list[Directive]] = {}
         for directive in self.inner:
             by_name.setdefault(directive.name, []).append(directive)
-        if by_name.keys() & {"if", "rewrite", "break"} or self.find("error_page"):
-            return False  # what comes before the refusal, or instead of it, may be an answer
+        if by_name.keys() & {"if", "rewrite", "break"}:
+            return False  # what comes before the refusal may be an answer
         if "return" in by_name:
-            return by_name["return"][0].args[:1] in _REFUSALS
-        rules = [d for d in self.inner if d.name in {"allow", "deny"}]
+            refusal = by_name["return"][0].args[:1]
+            return refusal in _REFUSALS and not self._is_replaced(*refusal)
+        rules = self.find("allow", "deny")
         refuses = bool(rules) and (rules[0].name, rules[0].args) == ("deny", ("all",))
-        return refuses and self.value("satisfy") != "any"
+        return refuses and self.value("satisfy") != "any" and not self._is_replaced("403")
+
+    def _is_replaced(self, status: str) -> bool:
+        """Whether something else is answered instead of this status."""
+        return any(status in directive.args[:-1] for directive in self.find("error_page"))
 
     def is_target(self, locations: "Sequence[Location]") -> bool:
         """Whether an upload or the question of an ``auth_request`` of one of these ends here."""

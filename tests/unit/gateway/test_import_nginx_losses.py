@@ -319,3 +319,24 @@ def test_a_route_that_cannot_be_written_is_not_left_to_another(inner: str) -> No
     made = translated("server { location /x { " + inner + " } location / { " + HOUSE + " } }")
     assert any("hidden until that is put right" in note or OPEN in note for note in made.notes)
     assert made.routes[0]["prefix"] == "/x"
+
+
+@pytest.mark.parametrize("closes", ["internal;", "deny all;", "allow none; internal;"])
+def test_what_stands_within_a_closed_location_is_closed_too(closes: str) -> None:
+    inner = "location /a/b { location /a/b/c { proxy_pass http://127.0.0.1:9; } }"
+    opened = "location /a/d { allow 10.0.0.0/8; proxy_pass http://127.0.0.1:9; }" if "deny" in closes else ""
+    made = translated(f"server {{ location / {{ {HOUSE} }} location /a {{ {closes} {inner} {opened} }} }}")
+    assert _action(made.routes, "/a/b/c") == "hide"
+    assert _action(made.routes, "/x") == "forward"
+    if opened:
+        assert _action(made.routes, "/a/d") == "forward"
+        assert any(OPEN in note for note in made.notes)
+
+
+@pytest.mark.parametrize(
+    ("page", "action"),
+    [("500 502 503 504 /50x.html", "hide"), ("403 =200 /other", "forward"), ("404 403 @other", "forward")],
+)
+def test_only_a_page_for_the_refusal_opens_what_is_refused(page: str, action: str) -> None:
+    made = translated(f"server {{ error_page {page}; location /a {{ deny all; {HOUSE} }} }}")
+    assert _action(made.routes, "/a") == action
