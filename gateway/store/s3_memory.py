@@ -36,11 +36,9 @@ class PartMemory:
         """Put bytes there. Pages are taken with the first write to them. Raises: OSError."""
         write_all(self._file.fileno(), data, at=at)
 
-    def copy_from(self, other: "PartMemory", at: int, size: int) -> None:
-        """Begin with the ``size`` bytes that ``other`` has at ``at``. Raises: OSError."""
-        for done in range(0, size, _PIECE_BYTES):
-            piece = os.pread(other._file.fileno(), min(_PIECE_BYTES, size - done), at + done)
-            self.write(memoryview(piece), done)
+    def read(self, at: int, size: int) -> bytes:
+        """A copy of some of it. Raises: OSError."""
+        return os.pread(self._file.fileno(), size, at)
 
     def send(self, to: socket.socket, size: int) -> None:
         """Send the first ``size`` bytes. They must not change before the answer is here: nothing is copied.

@@ -207,21 +207,16 @@ class PartSender:
             return
         number, _ = self._place(self._sent)
         upload_id = self._upload_id()
-        tail = self._filled - size
+        # Kept here for a moment, and the part sent first: who takes memory for the next one before it is given back
+        # holds twice as much.
+        tail = memory.read(size, self._filled - size)
         start = self._sent
         self._sent += size
         self._memory = None
         self._filled = 0
-        if tail:
-            # Before it is sent: it would be given back, and filled by others, in the middle of this.
-            try:
-                self._take().copy_from(memory, size, tail)
-            except BaseException:
-                self._multiparts.buffers.give_back(memory)
-                raise
-            self._filled = tail
         self._futures.append(self._multiparts.senders.submit(self._send, memory, size, number, upload_id))
         self._starts.append(start)
+        self.write(tail)
 
     def rest(self) -> Body:
         """What is waiting and was not sent."""
