@@ -133,7 +133,7 @@ def test_the_pages_are_told_that_a_self_signed_one_stands_in_and_when_it_is_trie
     source, plan = open_source(chosen), plan_of(chosen)
     assert source is not None
     plan.folder.mkdir()
-    retry = NOW + timedelta(minutes=5)
+    retry = datetime.now(UTC) + timedelta(minutes=5)  # the report reads the clock
     AcmeState(plan_id=plan.id, retry_at=retry, last_error="Refused.", last_error_at=NOW).save(plan.folder)
     told = report_of(chosen, source)
     assert told.stands_in
