@@ -10,10 +10,11 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.tally import TALLY_VARIABLE, share_tally
+from gateway.tally import TALLY_VARIABLE, clear_tally, share_tally
 
 log = logging.getLogger(__name__)
 
@@ -298,7 +299,10 @@ class Workers:
             )
             for number in range(1, count + 1)
         ]
-        self._children = [Child(program) for program in self._programs]
+        self._children = [
+            Child(program, on_exit=partial(clear_tally, tally, worker=number))
+            for number, program in enumerate(self._programs, 1)
+        ]
 
     @property
     def pids(self) -> tuple[int, ...]:

@@ -67,6 +67,13 @@ def share_tally(workers: int) -> int:
     return fd
 
 
+def clear_tally(fd: int, *, worker: int) -> None:
+    """What a worker (from 1) had in use is free: it is dead, and may not come back for a while."""
+    workers = os.fstat(fd).st_size // (len(Kind) * _NUMBER_BYTES)
+    for kind in Kind:
+        os.pwrite(fd, bytes(_NUMBER_BYTES), (kind * workers + worker - 1) * _NUMBER_BYTES)
+
+
 def open_tally(environ: Mapping[str, str], *, worker: int | None) -> Tally:
     """The counts of this process; ``worker`` is its number from 1, None for the only one."""
     number = environ.get(TALLY_VARIABLE, "")

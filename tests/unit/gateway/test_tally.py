@@ -2,7 +2,7 @@
 
 import os
 
-from gateway.tally import TALLY_VARIABLE, Kind, Tally, open_tally, share_tally
+from gateway.tally import TALLY_VARIABLE, Kind, Tally, clear_tally, open_tally, share_tally
 
 
 def test_the_only_process_counts_for_itself() -> None:
@@ -33,3 +33,14 @@ def test_workers_see_the_sum_and_a_worker_that_comes_again_has_none() -> None:
         assert _worker(fd, 1).count(Kind.UPLOADS).total == 0
     finally:
         os.close(fd)
+
+
+def test_a_dead_worker_has_nothing_in_use() -> None:
+    fd = share_tally(2)
+    one, two = (open_tally({TALLY_VARIABLE: str(os.dup(fd))}, worker=worker) for worker in (1, 2))
+    for kind in Kind:
+        one.count(kind).change(3)
+        two.count(kind).change(4)
+    clear_tally(fd, worker=2)
+    assert [one.count(kind).total for kind in Kind] == [3, 3]
+    os.close(fd)
