@@ -13,7 +13,7 @@ from gateway.settings_source import PAGE_NAMES
 
 ASSET_PREFIX: Final = "/maintenance/"
 # An answer is made in memory, and this is a page's style and pictures, not a download.
-_MOST_ASSET_BYTES: Final = 16 << 20
+_MOST_ASSET_BYTES: Final = 2 << 20  # it is read between two requests
 _PLACEHOLDER: Final = re.compile(r"\{\{[ \t]*([a-z_]+)[ \t]*\}\}")
 _ASSET_TYPES: Final = {
     ".avif": "image/avif",

@@ -41,7 +41,9 @@ class S3Store:
         self._records = S3Records(self._wire, patience_s=PATIENCE_S)
         # For what a client has already sent: a server that restarts is waited for.
         self._patient = S3Records(self._wire, patience_s=PART_PATIENCE_S)
-        self._multiparts = S3Multiparts(self._wire, Buffers(buffer_bytes, part_bytes=settings.part_bytes))
+        self._multiparts = S3Multiparts(
+            self._wire, Buffers(buffer_bytes, part_bytes=settings.part_bytes, folder=spool)
+        )
         self._parts = S3Parts(self._multiparts, self._patient)
         self._alive = Staging(spool, reserve_bytes=0, fsync=False)
         self._direct = S3Direct(self._parts, self._alive, expire_s=settings.signed_url_expire_minutes * 60)

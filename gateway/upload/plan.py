@@ -113,10 +113,9 @@ class UploadPlan:
         Many frameworks look a name up in both, and the signature vouches for the target.
         """
         pieces = _SEPARATOR.split(query)
-        kept = [not self._is_forged(pieces[n]) for n in range(0, len(pieces), 2)]
-        if all(kept):
-            return query
-        return "&".join(pieces[2 * n] for n, is_kept in enumerate(kept) if is_kept)
+        kept = [n for n in range(0, len(pieces), 2) if not self._is_forged(pieces[n])]
+        # Each with the separator before it: what stays, stays byte for byte.
+        return "".join(pieces[n] if n == kept[0] else pieces[n - 1] + pieces[n] for n in kept)
 
     def _is_forged(self, argument: str) -> bool:
         name = unquote_plus(argument.partition("=")[0])

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from gateway.errors import GatewayError
 from gateway.settings import Settings
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from gateway.store.s3_memory import Buffers
 
 log = logging.getLogger("gateway.upload")
+
+_S3_FOLDER: Final = "s3-routes"  # in the data folder: which uploads are alive, and parts that there is no memory for
 
 
 class RouteFiles(Protocol):
@@ -109,7 +111,9 @@ def _shared_buffers(
     for _, store in before:
         if isinstance(store, S3RouteStore):
             return store.buffers
-    return Buffers(settings.part_bytes, part_bytes=settings.storage.s3.part_bytes)
+    return Buffers(
+        settings.part_bytes, part_bytes=settings.storage.s3.part_bytes, folder=settings.data_dir / _S3_FOLDER
+    )
 
 
 def open_route_store(route: Route, settings: Settings, buffers: "Buffers | None" = None) -> RouteFiles:
@@ -124,7 +128,7 @@ def open_route_store(route: Route, settings: Settings, buffers: "Buffers | None"
         return open_s3_route_store(
             route.store_s3,
             settings.storage.s3,
-            spool=settings.data_dir / "s3-routes",
+            spool=settings.data_dir / _S3_FOLDER,
             buffers=buffers or _shared_buffers(settings, None),
         )
     assert route.store is not None  # noqa: S101 - the settings demand one of the two

@@ -149,6 +149,8 @@ def begin_parts(registry: Registry, actor: Actor | None, image_id: int, *, size:
     if storage.kind == "s3" and not storage.s3.multipart_upload:
         raise NotFound("This registry takes images in one piece.")
     _check_size(size)
+    with registry.database.read() as db:  # nobody else may make us ask S3
+        places.place_of_image(registry, db, actor, image_id, "push")
     _require_store(registry)
     store = direct.store_of(registry)
     least = store.least_part_bytes if store else 1

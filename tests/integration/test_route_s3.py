@@ -41,7 +41,7 @@ def site(seaweed: Seaweed, short_path: Path) -> Iterator[Site]:
 @pytest.fixture
 def store(seaweed: Seaweed, tmp_path: Path) -> Iterator[S3RouteStore]:
     """The same place, to look into it."""
-    buffers = Buffers(24 * MIB, part_bytes=seaweed.settings().part_bytes)
+    buffers = Buffers(24 * MIB, part_bytes=seaweed.settings().part_bytes, folder=tmp_path)
     made = open_s3_route_store(PLACE, seaweed.settings(), spool=tmp_path / "spool", buffers=buffers)
     yield made
     made.close()

@@ -3,6 +3,7 @@
 import errno
 import socket
 import threading
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -80,8 +81,8 @@ def test_an_empty_file_is_one_empty_piece() -> None:
     assert _chain([Piece(start=0, size=0)], 0) == [Piece(start=0, size=0)]
 
 
-def test_the_more_uploads_the_smaller_their_parts_but_never_below_what_s3_takes() -> None:
-    buffers = Buffers(24 * MIB, part_bytes=16 * MIB)
+def test_the_more_uploads_the_smaller_their_parts_but_never_below_what_s3_takes(tmp_path: Path) -> None:
+    buffers = Buffers(24 * MIB, part_bytes=16 * MIB, folder=tmp_path)
     sizes = []
     for _ in range(8):
         buffers.join()
@@ -89,12 +90,16 @@ def test_the_more_uploads_the_smaller_their_parts_but_never_below_what_s3_takes(
     assert sizes == [8, 5, 5, 5, 5, 5, 5, 5]
 
 
-def test_memory_is_bounded_and_waiting_ends_when_some_is_given_back() -> None:
-    buffers = Buffers(10 * MIB, part_bytes=5 * MIB)
+def test_memory_is_bounded_and_waiting_ends_when_some_is_given_back(tmp_path: Path) -> None:
+    buffers = Buffers(10 * MIB, part_bytes=5 * MIB, folder=tmp_path)
     buffers.join()
     first, second = (buffers.take(5 * MIB, entitled=lambda: False) for _ in range(2))
     third = buffers.take(5 * MIB, entitled=lambda: True)
     assert len(third) == 5 * MIB, "an upload that has nothing on its way is never stuck"
+    assert [part.is_memory for part in (first, second, third)] == [True, True, False]
+    third.write(memoryview(b"on the disk"), 3)
+    assert third.read(3, 11) == b"on the disk"
+    assert list(tmp_path.iterdir()) == [], "and nothing is left of it if the process dies"
     buffers.give_back(third)
     got: list[PartMemory] = []
     waiter = threading.Thread(target=lambda: got.append(buffers.take(5 * MIB, entitled=lambda: False)))
@@ -108,11 +113,13 @@ def test_memory_is_bounded_and_waiting_ends_when_some_is_given_back() -> None:
     buffers.leave()
 
 
-def test_memory_that_the_kernel_did_not_give_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    buffers = Buffers(10 * MIB, part_bytes=5 * MIB)
+def test_memory_that_the_kernel_did_not_give_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buffers = Buffers(10 * MIB, part_bytes=5 * MIB, folder=tmp_path)
     buffers.join()
 
-    def refuse(_size: int) -> PartMemory:
+    def refuse(_size: int, *, folder: Path | None) -> PartMemory:
         raise OSError(errno.EMFILE, "Too many open files")
 
     with monkeypatch.context() as patch:
