@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gateway.upload")
 
-_S3_FOLDER: Final = "s3-routes"  # in the data folder: which uploads are alive, and parts that there is no memory for
+_S3_FOLDER: Final = (
+    "s3-routes"  # in the data folder: which uploads are alive, and parts that there is no memory for
+)
 
 
 class RouteFiles(Protocol):
