@@ -16,8 +16,8 @@ _FOR_LIFE: Final = (
     "registry.database_url",
 )  # fmt: skip
 _BUT: Final = (
-    "tls.certificate", "tls.client_certificate_paths", "tls.hsts_preload", "tls.hsts_s", "tls.hsts_subdomains",
-    "tls.key", "tls.redirect",
+    "tls.certificate", "tls.client_certificate_paths", "tls.hsts_include_subdomains",
+    "tls.hsts_preload", "tls.hsts_s", "tls.key", "tls.redirect",
     "storage.cleanup", "storage.s3.access_key", "storage.s3.access_key_file", "storage.s3.previous_access_key",
     "storage.s3.previous_access_key_file", "storage.s3.previous_secret_key", "storage.s3.previous_secret_key_file",
     "storage.s3.secret_key", "storage.s3.secret_key_file",

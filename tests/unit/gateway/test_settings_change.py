@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.settings import Settings
-from gateway.settings_change import change, pinned
+from gateway.settings_change import _BUT, _CORE_READS, _FOR_LIFE, change, pinned
 from gateway.settings_source import setting_names
 from gateway.supervise import environment_of
 
@@ -97,3 +97,15 @@ def test_whatever_the_core_reads_restarts_it_or_waits() -> None:
         )
         result = change(Settings(), other)
         assert result.concerns_core or result.waiting == (name,), name
+
+
+@pytest.mark.parametrize("name", [*_FOR_LIFE, *_BUT, *_CORE_READS])
+def test_every_name_in_the_lists_is_a_setting(name: str) -> None:
+    assert any(known == name or known.startswith(f"{name}.") for known in setting_names())
+
+
+def test_all_of_hsts_is_taken_up_together() -> None:
+    year = {"hsts_s": 31_536_000, "hsts_include_subdomains": True, "hsts_preload": True}
+    result = change(made(), made(tls=year))
+    assert result.waiting == ()
+    assert result.settings.tls.hsts == "max-age=31536000; includeSubDomains; preload"
