@@ -46,6 +46,7 @@ from gateway.resumable.resource import UploadRecords
 from gateway.settings import Settings
 from gateway.settings_source import LoadedSettings
 from gateway.spool import Spool
+from gateway.static_files import StaticFiles
 from gateway.store.asking import CarryingThreads
 from gateway.store.opening import open_store, renew_keys
 from gateway.supervise import Child, Workers, worker_number
@@ -118,8 +119,8 @@ class Gateway:
             patience_s=COMMIT_PATIENCE_S,
         )
         self.workers = CarryingThreads(WORKER_THREADS, thread_name_prefix="store")
-        self.metrics = Metrics(settings.data_dir, self.health, is_shared=settings.server.workers > 1)
         is_shared = settings.server.workers > 1
+        self.metrics = Metrics(settings.data_dir, self.health, is_shared=is_shared)
         self.board = ProgressBoard(settings.data_dir / "run" / "progress" if is_shared else None)
         self.journal = PartJournal(settings.data_dir / "parts")
         self.uploads = UploadRecords(settings.data_dir / "resumable", durable=settings.storage.disk.fsync)
@@ -127,7 +128,8 @@ class Gateway:
         self.keeper = open_keeper(settings, self.tls)
         self.blocks = BlockPool(settings.block_bytes)
         # Before there are listeners: the sweep at the start, and the holder of several workers, know its stores.
-        self.wiring = Wiring(self._lasting(), settings)
+        self._lasting = self._what_lasts()
+        self.wiring = Wiring(self._lasting, settings)
         self.places: list[Place] = []
         self.wiring.replace_circuits(None)
         self._leaving: set[asyncio.Task[None]] = set()
@@ -135,7 +137,7 @@ class Gateway:
         self.servers: list[Server] = []
         self.trace = TraceFeed(settings.data_dir / "run", self.contexts, self._hops)
 
-    def _lasting(self) -> Lasting:
+    def _what_lasts(self) -> Lasting:
         return Lasting(
             store=self.store,
             secret=self.secret,
@@ -152,6 +154,7 @@ class Gateway:
             uploads=self.uploads,
             switch=self.switch,
             circuits=self.circuits,
+            static=StaticFiles(),
             render_metrics=self.metrics.render,
         )
 
@@ -211,7 +214,7 @@ class Gateway:
             "watchdog": lambda: keep_watchdog(os.environ),
             "trace": self.trace.run,
         }
-        jobs |= certificate_jobs(self.settings, self.tls, self.keeper)
+        jobs |= certificate_jobs(lambda: self.settings, self.tls, self.keeper)
         return [group.create_task(persistent(name, job)) for name, job in jobs.items()]
 
     def _gauges(self) -> Gauges:
@@ -261,7 +264,7 @@ class Gateway:
 
         Raises: SettingsError, and then everything is as it was.
         """
-        wiring = Wiring(self._lasting(), settings, self.wiring)
+        wiring = Wiring(self._lasting, settings, self.wiring)
         fronts = [wiring.front(place) for place in self.places]
         if self.keeper is not None:
             self.keeper.follow(settings)

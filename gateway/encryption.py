@@ -37,10 +37,10 @@ def open_keeper(settings: Settings, source: Any) -> Any:
 
 
 def certificate_jobs(
-    settings: Settings, source: Any, keeper: Any
+    settings: Callable[[], Settings], source: Any, keeper: Any
 ) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
-    """What goes on beside the requests for the certificate's sake."""
-    path = settings.data_dir / "run" / CERTIFICATE_REPORT
+    """What goes on beside the requests for the certificate's sake. ``settings``: those in force."""
+    path = settings().data_dir / "run" / CERTIFICATE_REPORT
     jobs = {"certificate report": CertificateReporter(path, _reading(settings, source)).run}
     if source is not None:
         jobs["certificate"] = source.watch
@@ -49,9 +49,9 @@ def certificate_jobs(
     return jobs
 
 
-def _reading(settings: Settings, source: Any) -> Callable[[], CertificateReport]:
+def _reading(settings: Callable[[], Settings], source: Any) -> Callable[[], CertificateReport]:
     if source is None:
         return lambda: CertificateReport(mode="off")
     from gateway.acme.status import report_of  # noqa: PLC0415 - loads cryptography
 
-    return lambda: report_of(settings, source)
+    return lambda: report_of(settings(), source)

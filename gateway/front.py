@@ -1,6 +1,6 @@
 """Owns the order of decisions for one request: redirect, maintenance, route, handler. And the core's absence."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import urlsplit
@@ -42,7 +42,7 @@ from gateway.operations import Operations
 from gateway.resumable.cors import Cors
 from gateway.resumable.handler import ResumableUpload
 from gateway.settings import Settings
-from gateway.settings_routes import Route, find_route
+from gateway.settings_routes import Route, normal_path
 from gateway.static_files import StaticFiles
 from gateway.store.asking import asking
 from gateway.upload.handler import WebUpload
@@ -70,6 +70,7 @@ class Handlers:
     resumable: ResumableUpload
     operations: Operations
     challenges: Path
+    static: StaticFiles = field(default_factory=StaticFiles)
     routes: tuple["RouteHandler", ...] = ()
 
 
@@ -114,7 +115,6 @@ class FrontDoor:
         self._public = urlsplit(settings.public_url)
         self._www_hosts = {f"www.{name}": name for name in self._own_names()}
         self._gate = CertificateGate(settings.tls, certificate)
-        self._static = StaticFiles()
         self._hsts = (("strict-transport-security", settings.tls.hsts),) if settings.tls.hsts else ()
 
     def _own_names(self) -> set[str]:
@@ -296,13 +296,12 @@ class FrontDoor:
                 await self._answer_challenge(exchange, token)
 
     def _own_route(self, path: str) -> RouteHandler | None:
-        routes = self._settings.routes
+        """What the first route that matches is answered by."""
+        routes = self._handlers.routes
         if not routes or path.startswith((ACME_PREFIX, OPERATIONS_PREFIX)):
             return None
-        route = find_route(routes, path)
-        if route is not None and route.action == "hide":
-            return RouteHandler(route, Hidden())
-        return next((own for own in self._handlers.routes if own.route is route), None)
+        normal = normal_path(path)
+        return next((own for own in routes if own.route.matches(normal)), None)
 
     async def _forward(self, exchange: ClientExchange) -> None:
         asset = self._answers.asset(exchange.head)
@@ -310,7 +309,7 @@ class FrontDoor:
             await exchange.reply(asset)
             return
         # Not only while the core is away: one way, which is tried all the time, and no hold of a core that restarts.
-        static = self._static.answer(exchange.head)
+        static = self._handlers.static.answer(exchange.head)
         if static is not None:
             exchange.route = "static"
             await exchange.reply(static)

@@ -1,12 +1,12 @@
 """Owns the turns in the life of a process: its listeners, its core, its word that it is ready, its end."""
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -88,12 +88,12 @@ def make_control(
     everything else is ready.
     """
 
-    def give_way() -> None:
-        if not ended.done():
-            ended.set_result(None)
-
     handover = Handover(
-        arguments=arguments, sockets=sockets, core=core, give_way=give_way, is_ending=ended.done
+        arguments=arguments,
+        sockets=sockets,
+        core=core,
+        give_way=partial(_end, ended),
+        is_ending=ended.done,
     )
     if came_early(signal.SIGUSR2):
         handover.signalled()
@@ -124,13 +124,14 @@ def ended_by_signal(*, on_hangup: Callable[[], None]) -> Ended:
     loop = asyncio.get_running_loop()
     ended: Ended = loop.create_future()
 
-    def end() -> None:
-        with contextlib.suppress(asyncio.InvalidStateError):
-            ended.set_result(None)
-
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, end)
+        loop.add_signal_handler(number, _end, ended)
     if came_early(signal.SIGHUP):
         loop.call_soon(on_hangup)
     loop.add_signal_handler(signal.SIGHUP, on_hangup)
     return ended
+
+
+def _end(ended: Ended) -> None:
+    if not ended.done():
+        ended.set_result(None)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
 
+from gateway.contract import STATIC_TYPES
 from gateway.http.reply import Reply
 from gateway.settings_source import PAGE_NAMES
 
@@ -16,18 +17,16 @@ ASSET_PREFIX: Final = "/maintenance/"
 _MOST_ASSET_BYTES: Final = 2 << 20  # it is read between two requests
 _PLACEHOLDER: Final = re.compile(r"\{\{[ \t]*([a-z_]+)[ \t]*\}\}")
 _ASSET_TYPES: Final = {
+    **STATIC_TYPES,
     ".avif": "image/avif",
-    ".css": "text/css; charset=utf-8",
     ".gif": "image/gif",
     ".ico": "image/x-icon",
     ".jpeg": "image/jpeg",
     ".jpg": "image/jpeg",
-    ".js": "text/javascript; charset=utf-8",
     ".json": "application/json",
     ".mjs": "text/javascript; charset=utf-8",
     ".otf": "font/otf",
     ".png": "image/png",
-    ".svg": "image/svg+xml",
     ".ttf": "font/ttf",
     ".txt": "text/plain; charset=utf-8",
     ".webp": "image/webp",

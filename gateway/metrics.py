@@ -165,9 +165,8 @@ class Metrics:
         )
 
         if self._folder is not None:
-            time.sleep(
-                2 * SHARE_EVERY_S
-            )  # whatever was answered before this question counts, whoever answered it
+            # Whatever was answered before this question counts, whoever answered it.
+            time.sleep(2 * SHARE_EVERY_S)
         self.set("gateway_core_up", float(self._health.is_up))
         registry = CollectorRegistry()
         registry.register(_Rendered(self._all()))

@@ -20,7 +20,7 @@ from gateway.forward.backend import RouteBackend
 from gateway.forward.circuits import Circuits, Upstream
 from gateway.forward.handler import ForwardHandler
 from gateway.forward.pool import UpstreamPool
-from gateway.front import Forwarder, FrontDoor, Handlers, RouteHandler
+from gateway.front import Forwarder, FrontDoor, Handlers, Hidden, RouteHandler
 from gateway.http.exchange import ClientExchange, Peer
 from gateway.http.fields import Networks, resolve_peer
 from gateway.http.head import Fields, RequestHead
@@ -32,6 +32,7 @@ from gateway.resumable.handler import ResumableUpload
 from gateway.resumable.resource import UploadRecords
 from gateway.settings import Core, Settings
 from gateway.settings_routes import Route
+from gateway.static_files import StaticFiles
 from gateway.store.base import BlobStore
 from gateway.tally import Kind, Tally
 from gateway.upload.handler import UploadResources, WebUpload
@@ -62,6 +63,7 @@ class Lasting:
     uploads: UploadRecords
     switch: MaintenanceSwitch
     circuits: Circuits
+    static: StaticFiles
     render_metrics: Callable[[], tuple[str, bytes]]
 
 
@@ -202,12 +204,16 @@ class Wiring:
                 lasting.health, lasting.store, lasting.board, lasting.circuits, lasting.render_metrics
             ),
             challenges=settings.data_dir / "acme" / "challenges",
+            static=lasting.static,
             routes=tuple(self._route_handlers(list(leases))),
         )
 
     def _route_handlers(self, known: list[Lease]) -> Iterator[RouteHandler]:
         stores = iter(self.route_stores)
-        for route in (route for route in self.settings.routes if route.action != "hide"):
+        for route in self.settings.routes:
+            if route.action == "hide":
+                yield RouteHandler(route, Hidden())
+                continue
             lease = self._lease(route, known)
             if route.action == "forward":
                 yield RouteHandler(route, _Leasing(lease.backend, lease))

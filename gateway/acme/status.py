@@ -7,11 +7,11 @@ from typing import Final
 from gateway.acme.live import renewal_time, usable_pair
 from gateway.acme.plan import plan_of
 from gateway.acme.state import AcmeState
-from gateway.contract_certificate import CertificateReport
+from gateway.contract_certificate import CERTIFICATE_WARN_DAYS, CertificateReport
 from gateway.errors import SettingsError
 from gateway.net.certificate import CertificateFacts, CertificateRefused, inspect_certificate, issuer_of
 from gateway.net.dev_ca import RENEW_BEFORE
-from gateway.net.tls import WARN_DAYS, CertificateSource, origin_of
+from gateway.net.tls import CertificateSource, origin_of
 from gateway.settings import Settings
 
 _INCOMPLETE: Final = (
@@ -146,7 +146,7 @@ def _epoch(moment: datetime | None) -> float:
 
 
 def _fact_lines(facts: CertificateFacts) -> list[tuple[str, str]]:
-    soon = f"  (less than {WARN_DAYS} days)" if facts.days_left < WARN_DAYS else ""
+    soon = f"  (less than {CERTIFICATE_WARN_DAYS} days)" if facts.days_left < CERTIFICATE_WARN_DAYS else ""
     matches = {True: "yes", False: "NO", None: "not looked at"}[facts.key_matches]
     return [
         ("names", ", ".join(facts.names)),

@@ -11,17 +11,10 @@ from gateway.http.head import Chunked, Field, Fields, NoBody, RequestHead, Sized
 # Fields of a request that are never taken over as they came: framing and Expect are ours, identity is proven here.
 _REMADE: Final = frozenset(
     {
-        *HOP_BY_HOP,
-        "content-length",
-        "expect",
-        "forwarded",
-        "host",
-        "proxy",
-        "x-real-ip",
-        "x-request-id",
+        *HOP_BY_HOP, "content-length", "expect", "forwarded", "host", "proxy", "x-real-ip", "x-request-id",
         "x-upload-signature",
     }
-)
+)  # fmt: skip
 _REMADE_PREFIXES: Final = ("x-forwarded-", "x-gateway-", "proxy-")
 _ANSWER_REMADE: Final = frozenset({*HOP_BY_HOP, "content-length", "date", "server", "x-request-id"})
 _PSEUDONYM: Final = "sregistry-gateway"  # in Via, which a gateway must add (RFC 9110 section 7.6.3)

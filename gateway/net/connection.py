@@ -122,9 +122,8 @@ class Connection(asyncio.BufferedProtocol):
         the socket's peer.
         """
         self.context = context
-        self.limits = (
-            context.limits
-        )  # of the request that is there or comes next: a reload changes those of others
+        # Of the request that is there or comes next: a reload changes those of others.
+        self.limits = context.limits
         self._serve = serve
         self.loop = asyncio.get_running_loop()
         self.closed: asyncio.Future[None] = self.loop.create_future()

@@ -38,7 +38,6 @@ from gateway.settings import Settings
 POLL_S: Final = 2.0
 # Ticket keys live as long as their context; a day-old key would let its thief read a day of resumed TLS 1.2.
 REFRESH_AFTER: Final = timedelta(hours=12)
-WARN_DAYS: Final = CERTIFICATE_WARN_DAYS
 
 # Mozilla's "intermediate" without its DHE suites (no dhparam to care for); TLS 1.3 suites are OpenSSL's own.
 INTERMEDIATE_CIPHERS: Final = ":".join(
@@ -232,7 +231,8 @@ class CertificateSource:
     def _warn_of_expiry(self) -> None:
         now = self._now()
         left = self.pair.leaf.not_valid_after_utc - now
-        if left > timedelta(days=WARN_DAYS) or (self._warned and now - self._warned < timedelta(days=1)):
+        is_told = self._warned is not None and now - self._warned < timedelta(days=1)
+        if is_told or left > timedelta(days=CERTIFICATE_WARN_DAYS):
             return
         self._warned = now
         _LOG.warning(

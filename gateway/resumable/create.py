@@ -59,8 +59,7 @@ class Creating:
         upload = await self._ask(exchange, creation, declared=creation.length)
         self._refuse_length(creation.length, upload.most)
         # Most come without a byte here, and would only hear of it in the next request.
-        await self._resources.require_store(self._resources.store, anew=True)
-        await self._resources.require_room(creation.length)
+        await self._resources.require_room(creation.length, anew=True)
         return upload
 
     @staticmethod

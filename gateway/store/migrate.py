@@ -7,9 +7,9 @@ The source is only read. Passes are made until one finds nothing new, so that wh
 
 import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import BinaryIO, Final
 
 from gateway.errors import BlobMissing, StoreCorrupt
 from gateway.store.base import BlobStore
@@ -170,10 +170,9 @@ class _Run:
         new = False
         try:
             with self._source.open(key) as file:
-                # Every store's file has it, although the type of files in general does not say so.
-                while count := file.readinto(self._buffer):  # type: ignore[attr-defined]
-                    digest.update(self._buffer[:count])
-                    writer.write(self._buffer[:count])
+                for piece in self._pieces(file):
+                    digest.update(piece)
+                    writer.write(piece)
             if digest.hexdigest() != sha256:
                 raise StoreCorrupt(detail=f"{key} in the source: its digest is {digest.hexdigest()}")
             sealed = writer.seal()
@@ -192,9 +191,15 @@ class _Run:
     def _digest(self, key: str) -> str:
         digest = hashlib.sha256()
         with self._target.open(key) as file:
-            while count := file.readinto(self._buffer):  # type: ignore[attr-defined]
-                digest.update(self._buffer[:count])
+            for piece in self._pieces(file):
+                digest.update(piece)
         return digest.hexdigest()
+
+    def _pieces(self, file: BinaryIO) -> Iterator[memoryview]:
+        """Each lies where the one before it lay."""
+        # Every store's file has it, although the type of files in general does not say so.
+        while count := file.readinto(self._buffer):  # type: ignore[attr-defined]
+            yield self._buffer[:count]
 
     def _forget_vanished(self) -> None:
         """What was deleted in the source after it was copied is deleted in the target too."""

@@ -39,6 +39,9 @@ _FRESH_S: Final = 5.0
 _RETRIED: Final = frozenset({429, 500, 502, 503, 504})
 _REFUSALS: Final = frozenset({400, 401, 403})
 
+# What is made of an answer whose head is here.
+type Take[T] = Callable[[S3Wire, Call, http.client.HTTPConnection, http.client.HTTPResponse], T]
+
 
 class S3Wire:
     """Requests to one bucket, from any thread. Making one neither dials nor fails."""
@@ -166,10 +169,10 @@ class S3Wire:
 
     def _persist[T](
         self,
-        call: "Call",
+        call: Call,
         patience_s: float,
         wanted: Callable[[], bool],
-        take: Callable[["S3Wire", "Call", http.client.HTTPConnection, http.client.HTTPResponse], T],
+        take: Take[T],
     ) -> T:
         """Try until it is answered, for ``patience_s``. Raises: S3Fault, StoreDown."""
         began = time.monotonic()
@@ -202,8 +205,8 @@ class S3Wire:
 
     def _with_any_key[T](
         self,
-        call: "Call",
-        take: Callable[["S3Wire", "Call", http.client.HTTPConnection, http.client.HTTPResponse], T],
+        call: Call,
+        take: Take[T],
     ) -> T:
         """While keys are rotated, a server takes the new pair, the old pair, or both: find one it takes."""
         keys = self._keys
@@ -227,9 +230,9 @@ class S3Wire:
 
     def _try[T](
         self,
-        call: "Call",
+        call: Call,
         pair: tuple[str, str],
-        take: Callable[["S3Wire", "Call", http.client.HTTPConnection, http.client.HTTPResponse], T],
+        take: Take[T],
     ) -> T:
         """One exchange, seen by whoever observes."""
         path, headers = self._sign(call, pair)
@@ -272,10 +275,10 @@ class S3Wire:
 
     def _send[T](
         self,
-        call: "Call",
+        call: Call,
         path: str,
         headers: dict[str, str],
-        take: Callable[["S3Wire", "Call", http.client.HTTPConnection, http.client.HTTPResponse], T],
+        take: Take[T],
     ) -> T:
         """One exchange; once more if a kept connection turns out to be closed."""
         while True:
@@ -292,7 +295,7 @@ class S3Wire:
                 raise
             return take(self, call, connection, response)
 
-    def _sign(self, call: "Call", pair: tuple[str, str]) -> tuple[str, dict[str, str]]:
+    def _sign(self, call: Call, pair: tuple[str, str]) -> tuple[str, dict[str, str]]:
         from minio.credentials.credentials import Credentials  # noqa: PLC0415 - see above
         from minio.signer import sign_v4_s3  # noqa: PLC0415
 

@@ -15,7 +15,6 @@ from gateway.store.s3_memory import Filled
 CONNECT_S: Final = 5.0
 ANSWER_S: Final = 60.0
 PROBE_S: Final = 10.0  # whether S3 is there at all is known by then
-_AT_ONCE: Final = struct.pack("ii", 1, 0)  # close() resets the connection
 
 type Body = bytes | memoryview | Filled
 
@@ -61,11 +60,10 @@ def exchange(
         raise
     response = connection.getresponse()
     if isinstance(call.body, Filled) and _is_sending(wire):
-        # What it answered without the body is no success; and that memory may soon have the bytes of another part.
-        wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+        _forget_unsent(wire)
         response.will_close = True
         if response.status < http.HTTPStatus.MULTIPLE_CHOICES:
-            raise ConnectionError("S3 answered before it had the body")
+            raise ConnectionError("S3 answered before it had the body")  # which is no success
     return response
 
 
@@ -86,8 +84,13 @@ def _is_sending(wire: socket.socket) -> bool:
 
 
 def cut(connection: http.client.HTTPConnection) -> None:
-    """End it, and send nothing more of what waits in it: that memory may soon have the bytes of another part."""
+    """End it, and send nothing more of what waits in it."""
     if connection.sock is not None:
         with suppress(OSError):
-            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+            _forget_unsent(connection.sock)
     connection.close()
+
+
+def _forget_unsent(wire: socket.socket) -> None:
+    """Its end will be a reset: the memory of what waits in it may soon have the bytes of another part."""
+    wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

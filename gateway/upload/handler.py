@@ -79,22 +79,22 @@ class UploadResources:
             self.running.change(-1)
             self.board.remove(exchange)
 
-    async def require_store(self, store: object, *, anew: bool) -> None:
-        """Refuse what a store that is away would refuse later. ``anew`` asks it, even if it answered a moment ago.
+    async def require_room(
+        self, declared: int | None, store: "Roomy | None" = None, *, anew: bool = False
+    ) -> None:
+        """Refuse what cannot be taken before its first byte, and what a store that is away would refuse later.
 
-        Raises: StoreDown.
+        ``anew`` asks that even of one which answered a moment ago, and not only for large files.
+        Raises: StoreFull, StoreDown.
         """
-        if isinstance(store, DistantStore):
-            ask = partial(store.require_up, anew=anew)
-            await asyncio.get_running_loop().run_in_executor(self.workers, ask)
-
-    async def require_room(self, declared: int | None, store: "Roomy | None" = None) -> None:
-        """Refuse what cannot be taken before its first byte. Raises: StoreFull, StoreDown."""
         store = store or self.store
+        loop = asyncio.get_running_loop()
         is_small = declared is not None and declared < ROOM_CHECK_BYTES
-        await self.require_store(store, anew=not is_small)
+        if isinstance(store, DistantStore):
+            ask = partial(store.require_up, anew=anew or not is_small)
+            await loop.run_in_executor(self.workers, ask)
         if declared and not is_small:
-            free = await asyncio.get_running_loop().run_in_executor(self.workers, store.free_bytes)
+            free = await loop.run_in_executor(self.workers, store.free_bytes)
             if free is not None and declared > free:
                 raise StoreFull(detail=f"{declared} bytes announced, {free} bytes free")
 

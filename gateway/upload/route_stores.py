@@ -15,9 +15,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gateway.upload")
 
-_S3_FOLDER: Final = (
-    "s3-routes"  # in the data folder: which uploads are alive, and parts that there is no memory for
-)
+# In the data folder: which uploads are alive, and parts that there is no memory for.
+_S3_FOLDER: Final = "s3-routes"
 
 
 class RouteFiles(Protocol):

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from gateway.errors import CoreDown, CoreRefused, NotFound
-from gateway.front import FrontDoor, Handlers, RouteHandler
+from gateway.front import FrontDoor, Handlers, Hidden, RouteHandler
 from gateway.http.exchange import ClientExchange
 from gateway.http.head import Field
 from gateway.maintenance import MaintenanceAnswers, MaintenanceState, MaintenanceSwitch, Mode
@@ -72,7 +72,9 @@ def visited(
     anybody = handler or Anybody()
     handlers: Any = dict.fromkeys(("forward", "upload", "transfer", "blob", "status", "resumable"), anybody)
     handlers |= {"operations": anybody, "challenges": tmp_path}
-    made = tuple(RouteHandler(route, anybody) for route in settings.routes)
+    made = tuple(
+        RouteHandler(route, Hidden() if route.action == "hide" else anybody) for route in settings.routes
+    )
     switch = MaintenanceSwitch(tmp_path)
     switch.turn_off()
     if mode is not None:
