@@ -125,7 +125,9 @@ def main() -> int:
 
 def _run_row(row: Row, lineup: Lineup, rounds: report.Rounds, *, short: bool, number: int) -> None:
     load = row.short if short else row.load
-    for name in (row.ours, *row.peers):
+    peers = (row.ours, *row.peers)
+    first = number % len(peers)  # whoever begins a row finds the disk as the row before left it: each in its turn
+    for name in (*peers[first:], *peers[:first]):
         target = lineup.get(name)
         try:
             measured = measure(target, load, target.paths[row.path])
