@@ -126,7 +126,7 @@ def main() -> int:
 def _run_row(row: Row, lineup: Lineup, rounds: report.Rounds, *, short: bool, number: int) -> None:
     load = row.short if short else row.load
     peers = (row.ours, *row.peers)
-    first = number % len(peers)  # whoever begins a row finds the disk as the row before left it: each in its turn
+    first = number % len(peers)  # who begins finds the disk as the row before left it: each in its turn
     for name in (*peers[first:], *peers[:first]):
         target = lineup.get(name)
         try:

@@ -59,11 +59,12 @@ from gateway.trace.hops import hops_of
 from gateway.upload.parts import PartJournal
 from gateway.upload.progress import ProgressBoard
 from gateway.upload.route_stores import renew_route_keys, resize_buffers
+from gateway.upload.threads import UploadThreads
 from gateway.wiring import Lasting, Place, Wiring
 
 log = logging.getLogger("gateway")
 
-WORKER_THREADS: Final = 64  # an upload needs two; a slow store holds its thread, so there are more than cores
+IO_THREADS: Final = 64
 OPERATIONS_ROUTE: Final = "operations"
 COMMIT_PATIENCE_S: Final = 3.0
 
@@ -118,7 +119,7 @@ class Gateway:
             durable=settings.storage.disk.fsync,
             patience_s=COMMIT_PATIENCE_S,
         )
-        self.workers = CarryingThreads(WORKER_THREADS, thread_name_prefix="store")
+        self.threads = UploadThreads.start()
         is_shared = settings.server.workers > 1
         self.metrics = Metrics(settings.data_dir, self.health, is_shared=is_shared)
         self.board = ProgressBoard(settings.data_dir / "run" / "progress" if is_shared else None)
@@ -146,7 +147,7 @@ class Gateway:
             core_circuit=self.core_circuit,
             core=self.core,
             outbox=self.outbox,
-            workers=self.workers,
+            threads=self.threads,
             blocks=self.blocks,
             board=self.board,
             tally=self.tally,
@@ -318,7 +319,7 @@ class Gateway:
             await lease.backend.aclose()
         for task in self._leaving:
             task.cancel()
-        self.workers.shutdown(wait=False, cancel_futures=True)
+        self.threads.shutdown()
 
 
 def serve(loaded: LoadedSettings, command: CommandLine) -> int:
@@ -343,7 +344,7 @@ async def _serve(
 ) -> None:
     settings = loaded.settings
     # asyncio's own default of six threads would make fsyncs wait for each other.
-    asyncio.get_running_loop().set_default_executor(CarryingThreads(WORKER_THREADS, thread_name_prefix="io"))
+    asyncio.get_running_loop().set_default_executor(CarryingThreads(IO_THREADS, thread_name_prefix="io"))
     gateway = Gateway(settings, owns_core=not settings.core.url)
     if not is_worker:
         await gateway.sweep()

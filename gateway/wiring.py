@@ -6,7 +6,6 @@ backend that nobody wants any more is closed after its last request.
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -41,6 +40,7 @@ from gateway.upload.progress import ProgressBoard
 from gateway.upload.route_handler import RouteUpload
 from gateway.upload.route_stores import RouteStores, open_route_stores
 from gateway.upload.status import UploadStatus
+from gateway.upload.threads import UploadThreads
 from gateway.upload.transfer import Transfer
 
 
@@ -55,7 +55,7 @@ class Lasting:
     core_circuit: Upstream
     core: CoreApi
     outbox: Outbox
-    workers: ThreadPoolExecutor
+    threads: UploadThreads
     blocks: BlockPool
     board: ProgressBoard
     tally: Tally
@@ -130,7 +130,7 @@ class Wiring:
         self.resources = UploadResources(
             store=lasting.store,
             pool=lasting.blocks,
-            workers=lasting.workers,
+            threads=lasting.threads,
             core=lasting.core,
             outbox=lasting.outbox,
             limits=settings.limits,

@@ -4,7 +4,6 @@ Bytes count once they are durable and the upload's file says so. A cut request k
 they were to be verified as a whole: then nothing of it counts, and later bytes overwrite it.
 """
 
-import asyncio
 import hashlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -90,6 +89,7 @@ class Appending:
 
     def __init__(self, resources: UploadResources, records: UploadRecords, running: RunningDigests) -> None:
         self._resources = resources
+        self._in_thread = resources.threads.run
         self._records = records
         self._running = running
 
@@ -158,8 +158,11 @@ class Appending:
 
         declared = exchange.head.content_length
         if declared is not None and declared <= SPLIT_BYTES:
-            return [Lane(self._resources.workers, both)]
-        return [Lane(self._resources.workers, digest), Lane(self._resources.workers, staged.write)]
+            return [Lane(self._resources.threads.storing, both)]
+        return [
+            Lane(self._resources.threads.digesting, digest),
+            Lane(self._resources.threads.storing, staged.write),
+        ]
 
     async def _fill(
         self, exchange: ClientExchange, staged: StagedBytes, lanes: list[Lane], told: Told | None
@@ -191,9 +194,6 @@ class Appending:
         if not any(known.staged == upload.id for known in self._resources.store.uploads()):
             self._records.remove(upload.id)
             raise NotFound("The bytes of this upload were cleaned away. Start it again.")
-
-    async def _in_thread[T](self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._resources.workers, work)
 
 
 async def _settle(lanes: list[Lane]) -> None:

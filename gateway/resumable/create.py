@@ -1,7 +1,5 @@
 """Owns how an upload comes into being: the core asked, its limits set, its first bytes taken, or its parts joined."""
 
-import asyncio
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -35,6 +33,7 @@ class Creating:
         holds: Holds,
     ) -> None:
         self._resources = resources
+        self._in_thread = resources.threads.run
         self._records = records
         self._receiving = receiving
         self._finish = finish
@@ -156,6 +155,3 @@ class Creating:
         if not part.is_partial or part.answer is None:
             raise BadUpload(f"The upload {upload_id[:8]}… is no partial upload, or is not complete yet.")
         return part
-
-    async def _in_thread[T](self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._resources.workers, work)

@@ -1,11 +1,9 @@
 """Owns the end of an upload: sealed, committed, and its answer kept. Whatever crashes between is done again."""
 
-import asyncio
 import hashlib
 import json
 import logging
 import secrets
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -40,6 +38,7 @@ class Finish:
         self, resources: UploadResources, records: UploadRecords, running: RunningDigests, secret: bytes
     ) -> None:
         self._resources = resources
+        self._in_thread = resources.threads.run
         self._records = records
         self._running = running
         self._secret = secret
@@ -166,9 +165,6 @@ class Finish:
 
     async def _save(self, upload: Upload) -> Upload:
         return await self._in_thread(lambda: self._records.save(upload))
-
-    async def _in_thread[T](self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._resources.workers, work)
 
 
 def require_accepted(upload: Upload) -> None:

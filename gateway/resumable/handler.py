@@ -4,8 +4,6 @@ The URL is the permission to go on: it cannot be guessed, and what it leads to b
 the core granted before it was made. Whether that user may still do so, the core decides once more at the commit.
 """
 
-import asyncio
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -53,6 +51,7 @@ class ResumableUpload:
         """``before``: who did this with other settings; the uploads that it knows are known here."""
         self._running: RunningDigests = before._running if before is not None else RunningDigests()
         self._resources = resources
+        self._in_thread = resources.threads.run
         self._records = records
         self._without_version = settings.uploads_without_version
         self._cors = Cors(settings.cors_origins)
@@ -186,9 +185,6 @@ class ResumableUpload:
 
     async def _load(self, upload_id: str) -> Upload:
         return await self._in_thread(lambda: self._records.load(upload_id))
-
-    async def _in_thread[T](self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._resources.workers, work)
 
 
 def _as_meant(head: RequestHead) -> RequestHead:

@@ -4,10 +4,8 @@ The core is asked before the first byte of a file is read, and before ``100 Cont
 headers say enough. Nothing becomes visible before the whole form has arrived.
 """
 
-import asyncio
 import secrets
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -40,6 +38,7 @@ from gateway.upload.disposition import boundary_of
 from gateway.upload.form import FormDecoder, FormEvent, FormLimits, PartBegin, PartData, PartEnd
 from gateway.upload.intake import Intake, Received
 from gateway.upload.progress import ProgressBoard
+from gateway.upload.threads import UploadThreads
 
 DEFAULT_TAG: Final = "latest"
 ROOM_CHECK_BYTES: Final = 1024 * 1024  # smaller uploads find out while they are written
@@ -59,7 +58,7 @@ class UploadResources:
 
     store: BlobStore
     pool: BlockPool
-    workers: ThreadPoolExecutor
+    threads: UploadThreads
     core: CoreApi
     outbox: Outbox
     limits: Limits
@@ -88,13 +87,12 @@ class UploadResources:
         Raises: StoreFull, StoreDown.
         """
         store = store or self.store
-        loop = asyncio.get_running_loop()
         is_small = declared is not None and declared < ROOM_CHECK_BYTES
         if isinstance(store, DistantStore):
             ask = partial(store.require_up, anew=anew or not is_small)
-            await loop.run_in_executor(self.workers, ask)
+            await self.threads.run(ask)
         if declared and not is_small:
-            free = await loop.run_in_executor(self.workers, store.free_bytes)
+            free = await self.threads.run(store.free_bytes)
             if free is not None and declared > free:
                 raise StoreFull(detail=f"{declared} bytes announced, {free} bytes free")
 
@@ -245,7 +243,7 @@ class WebUpload:
         assert form.ticket is not None  # noqa: S101 - asked, or refused by an exception
         intake = Intake(
             self._resources.store,
-            self._resources.workers,
+            self._resources.threads,
             staged=f"{form.ticket.id}-{secrets.token_hex(4)}",
             size_hint=size_hint(exchange, block.filled),
             max_bytes=smaller_limit(self._resources.limits.upload_bytes, form.most(form.ticket)),

@@ -1,9 +1,8 @@
 """Owns one file on its way in: bytes to the digest and to the store at once, then sealed or gone."""
 
-import asyncio
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 from gateway.errors import BodyTooLarge
@@ -11,6 +10,7 @@ from gateway.net.blocks import Block
 from gateway.store.base import BlobWriter, SealedBlob
 from gateway.upload.digest import Digests
 from gateway.upload.lane import Lane
+from gateway.upload.threads import UploadThreads
 
 # Below this a second thread costs more than it saves (docs/bench.md).
 SPLIT_BYTES: Final = 4 * 1024 * 1024
@@ -67,7 +67,7 @@ class Intake:
     def __init__(
         self,
         store: FileStore,
-        workers: ThreadPoolExecutor,
+        threads: UploadThreads,
         *,
         staged: str,
         size_hint: int | None,
@@ -77,7 +77,7 @@ class Intake:
     ) -> None:
         """``small_files`` is ``store``, if it takes whole small files at once."""
         self._store = store
-        self._workers = workers
+        self._threads = threads
         self._staged = staged
         self._size_hint = size_hint
         self._max_bytes = max_bytes
@@ -91,8 +91,11 @@ class Intake:
 
     def _make_lanes(self) -> tuple[Lane, ...]:
         if self._size_hint is not None and self._size_hint <= SPLIT_BYTES:
-            return (Lane(self._workers, self._digest_and_write),)
-        return (Lane(self._workers, self._digests.update), Lane(self._workers, self._write))
+            return (Lane(self._threads.storing, self._digest_and_write),)
+        return (
+            Lane(self._threads.digesting, self._digests.update),
+            Lane(self._threads.storing, self._write),
+        )
 
     async def take(self, data: memoryview | bytes, block: Block | None) -> None:
         """Take the next piece. ``data`` is a slice of ``block``, or of memory that nobody else writes to.
@@ -134,7 +137,7 @@ class Intake:
             # Some 50 µs of work in the kernel's memory: handing that to a thread and back costs twice as much.
             sealed = self._seal()
         else:
-            sealed = await asyncio.get_running_loop().run_in_executor(self._workers, self._seal)
+            sealed = await self._threads.run(self._seal)
         return Received(sealed=sealed, digests=self._digests.values())
 
     async def discard(self) -> None:
@@ -142,10 +145,9 @@ class Intake:
         for lane in self._lanes:
             await lane.settle()
         if self._writer is not None:
-            await asyncio.get_running_loop().run_in_executor(self._workers, self._writer.discard)
+            await self._threads.run(self._writer.discard)
         elif self._small_files is not None and self._is_put:
-            remove = self._small_files.remove
-            await asyncio.get_running_loop().run_in_executor(self._workers, remove, self._staged)
+            await self._threads.run(partial(self._small_files.remove, self._staged))
 
     # -- on a worker thread -----------------------------------------------------------------------------------
 

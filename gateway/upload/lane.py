@@ -4,12 +4,15 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from typing import Final
 
 from gateway.net.blocks import Block
 
 PENDING_BYTES: Final = 3 * 1024 * 1024  # how far a file's receiver may run ahead of its slowest worker
+_TURN_BYTES: Final = (
+    1024 * 1024
+)  # then it is another file's turn: a fast one would keep its thread to its end
 
 
 class Lane:
@@ -18,8 +21,8 @@ class Lane:
     The first failure ends it: later data is dropped, and ``finish`` raises it.
     """
 
-    def __init__(self, workers: ThreadPoolExecutor, work: Callable[[memoryview | bytes], object]) -> None:
-        self._workers = workers
+    def __init__(self, threads: Executor, work: Callable[[memoryview | bytes], object]) -> None:
+        self._threads = threads
         self._work = work
         self._loop = asyncio.get_running_loop()
         self._jobs: deque[tuple[memoryview | bytes, Block | None]] = deque()
@@ -44,7 +47,7 @@ class Lane:
             if self._is_running:
                 return
             self._is_running = True
-        self._workers.submit(self._run)
+        self._threads.submit(self._run)
 
     async def has_room(self) -> None:
         """Wait until this lane is not too far behind. Raises: the lane's failure."""
@@ -71,7 +74,8 @@ class Lane:
             raise self._failure
 
     def _run(self) -> None:
-        while True:
+        turn = 0
+        while turn < _TURN_BYTES:
             with self._lock:
                 if not self._jobs:
                     self._is_running = False
@@ -84,6 +88,8 @@ class Lane:
                 except BaseException as exc:  # noqa: BLE001 - carried to the event loop, raised there
                     failure = exc
             self._loop.call_soon_threadsafe(self._done, len(data), block, failure)
+            turn += max(1, len(data))
+        self._threads.submit(self._run)
 
     def _done(self, size: int, block: Block | None, failure: BaseException | None) -> None:
         self._pending_bytes -= size

@@ -4,14 +4,12 @@ Which parts are there is written beside the data folder, so that any process can
 file's digest: ``running.py``.
 """
 
-import asyncio
 import contextlib
 import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,14 +80,11 @@ class PartsIntake:
 
     def __init__(self, resources: "UploadResources", journal: PartJournal) -> None:
         self._resources = resources
+        self._in_thread = resources.threads.run
         self._journal = journal
         self._running = RunningDigests()
         self._busy: set[tuple[str, int]] = set()
         self._arrived: dict[str, int] = {}
-
-    @property
-    def _workers(self) -> ThreadPoolExecutor:
-        return self._resources.workers
 
     async def take(
         self, exchange: ClientExchange, ticket: Ticket, *, offset: int, length: int, expected: tuple[str, ...]
@@ -116,9 +111,10 @@ class PartsIntake:
             lambda: self._resources.store.open_part(ticket.id, offset=offset, total_size=ticket.size)
         )
         digest = hashlib.sha256()
-        lanes = [Lane(self._workers, digest.update), Lane(self._workers, writer.write)]
+        threads = self._resources.threads
+        lanes = [Lane(threads.digesting, digest.update), Lane(threads.storing, writer.write)]
         if running is not None:
-            lanes.append(Lane(self._workers, running.digest.update))
+            lanes.append(Lane(threads.digesting, running.digest.update))
         kept = False
         try:
             size = await self._fill(exchange, lanes, length)
@@ -178,6 +174,3 @@ class PartsIntake:
         self._arrived.pop(ticket.id, None)
         await self._in_thread(lambda: self._journal.drop(ticket.id))
         await self._in_thread(lambda: self._resources.store.discard_staged(ticket.id))
-
-    async def _in_thread[T](self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._workers, work)

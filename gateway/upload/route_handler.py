@@ -182,7 +182,7 @@ class RouteUpload:
         name = new_name()
         intake = Intake(
             self._store,
-            self._resources.workers,
+            self._resources.threads,
             staged=name,
             size_hint=hint,
             max_bytes=self._route.max_file_bytes,

@@ -72,7 +72,7 @@ class Transfer:
         await self._resources.require_room(exchange.head.content_length)
         intake = Intake(
             self._resources.store,
-            self._resources.workers,
+            self._resources.threads,
             staged=f"{ticket.id}-{secrets.token_hex(4)}",
             size_hint=exchange.head.content_length,
             max_bytes=smaller_limit(self._resources.limits.upload_bytes, ticket.max_bytes),

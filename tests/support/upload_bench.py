@@ -24,6 +24,7 @@ from gateway.store.base import BlobStore
 from gateway.upload.handler import UploadResources, WebUpload
 from gateway.upload.parts import PartJournal, PartsIntake
 from gateway.upload.progress import ProgressBoard
+from gateway.upload.threads import UploadThreads
 from gateway.upload.transfer import Transfer
 from tests.support.memory_store import MemoryStore
 from tests.support.raw_server import RawServer, raw_server
@@ -111,7 +112,7 @@ async def upload_bench(
     """``POST /upload``, ``PUT /v2/transfers/…``, ``POST /v1/imagefile/…`` and ``/uploads/`` on a free port."""
     told, limits = core or ToldCore(), limits or Limits()
     store = store or MemoryStore()
-    with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(8) as workers:
+    with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(8) as threads:
         folder = folder or Path(name)
         health = CoreHealth(_well, is_own=False, hold_s=0.1, start_hold_s=0.1)
         outbox = Outbox(folder / "outbox", store, told, health, durable=False, patience_s=0.1)
@@ -119,7 +120,7 @@ async def upload_bench(
         resources = UploadResources(
             store=store,
             pool=BlockPool(8 << 20),
-            workers=workers,
+            threads=UploadThreads(threads, threads),
             core=cast(CoreApi, told),
             outbox=outbox,
             limits=limits,

@@ -69,6 +69,6 @@ def test_a_listener_that_is_being_started_has_the_latest_settings(
             (context,) = gateway.contexts
             assert context.find_peer == gateway.wiring.find_peer
             gateway.servers[0].close_listener()
-        gateway.workers.shutdown()
+        gateway.threads.shutdown()
 
     asyncio.run(main())
