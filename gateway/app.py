@@ -21,6 +21,7 @@ from gateway.forward.circuits import Circuits, core_upstream
 from gateway.forward.pool import UpstreamPool
 from gateway.gauges import Gauges
 from gateway.handover import is_successor
+from gateway.heap import give_back_large_blocks
 from gateway.http.exchange import ClientExchange
 from gateway.http.fields import Networks
 from gateway.lifecycle import (
@@ -327,6 +328,7 @@ def serve(loaded: LoadedSettings, command: CommandLine) -> int:
     settings = loaded.settings
     set_up_logging(settings.log)
     raise_file_limit()
+    give_back_large_blocks()
     settings.data_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
     is_worker = worker_number(os.environ) is not None
     sockets = open_listeners(settings)

@@ -101,7 +101,7 @@ class Limits(Section):
     form_field_bytes: Size = Field(64 * 1024, description="Largest plain field.")
     part_header_bytes: Size = Field(8 * 1024, description="Largest header block of one part.")
     uploads: int = Field(1024, ge=1, description="Most uploads at once; more get 429.")
-    buffer_bytes: Size = Field(48 * MIB, description="Most memory of all upload buffers of one process.")
+    buffer_bytes: Size = Field(40 * MIB, description="Most memory of all upload buffers of one process.")
 
 
 class Disk(Section):

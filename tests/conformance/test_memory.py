@@ -18,6 +18,7 @@ from tests.support.seaweed import running_seaweed
 from tests.support.sif import make_sif
 
 AT_ONCE = 8
+ONE_AFTER_THE_OTHER = 60
 BYTES = int(os.environ.get("TEST_MEMORY_BYTES", "48000000"))
 MOST_MIB = 120
 
@@ -59,3 +60,27 @@ def test_eight_uploads_at_once_stay_within_the_bound(product: Product, tmp_path:
     with ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(lambda image: way(product, token, image), images))
     assert product.rss_mib(peak=True) <= MOST_MIB
+
+
+@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
+def test_tls_connections_that_are_over_leave_nothing(version: str, tmp_path: Path) -> None:
+    """Each has buffers of half a MiB. They lay in a cycle that was found after hundreds of connections only."""
+    image = make_sif(tmp_path / "image.sif", size_bytes=2_000_000)
+    with (
+        tempfile.TemporaryDirectory(prefix="gw-") as name,
+        running_product(Path(name), settings={"GATEWAY_SERVER__HTTP2": "true"}) as product,
+    ):
+        token = product.new_user("memory")
+
+        def upload(number: int) -> None:
+            product.curl(
+                "--fail", version, "-H", f"Authorization: Bearer {token}", "-F", f"file=@{image}",
+                f"{product.base}/upload?collection=memory/images&name=image{number}",
+            )  # fmt: skip
+
+        for number in range(10):
+            upload(number)
+        before = product.rss_mib()
+        for number in range(ONE_AFTER_THE_OTHER):
+            upload(number)
+        assert product.rss_mib() - before < 5
