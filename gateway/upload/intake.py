@@ -12,8 +12,8 @@ from gateway.upload.digest import Digests
 from gateway.upload.lane import Lane
 from gateway.upload.threads import UploadThreads
 
-# Below this a second thread costs more than it saves (docs/bench.md).
-SPLIT_BYTES: Final = 4 * 1024 * 1024
+# Up to this a second thread saves nothing (docs/bench.md).
+SPLIT_BYTES: Final = 256 * 1024
 # Below this a file is held back, and written, digested and sealed by one visit to a worker thread.
 HELD_BYTES: Final = 64 * 1024
 
