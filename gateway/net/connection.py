@@ -36,6 +36,8 @@ CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 LINGER_S: Final = 3.0
 LINGER_BYTES: Final = 64 * 1024 * 1024
 
+_NOBODY: Final = asyncio.BufferedProtocol()  # whom a transport belongs to when its connection is over
+
 type Serve = Callable[["Connection"], Coroutine[None, None, None]]
 type Handler = Callable[[ClientExchange], Awaitable[None]]
 type PeerFinder = Callable[[str, str, RequestHead | None], Peer]
@@ -109,22 +111,12 @@ class ConnectionContext:
 
     def leave(self, connection: ClientConnection) -> None:
         """A connection is over, whether it was taken in or not."""
-        # uvloop's TLS keeps methods of its protocol when all is over, and our protocol its transport: half a MiB that
-        # nobody frees until the cycle is found, which a server that makes few new objects does after hundreds of them.
+        # uvloop's TLS keeps methods of its buffered protocol when all is over, and our protocol its transport: half a
+        # MiB that nobody frees until the cycle is found, after hundreds of them in a server that makes few new objects.
         connection.transport.set_protocol(_NOBODY)
         if connection in self.connections:
             self.connections.remove(connection)
             self.in_use.change(-1)
-
-
-class _Nobody(asyncio.BufferedProtocol):
-    """Whom a transport belongs to when its connection is over."""
-
-    def get_buffer(self, sizehint: int) -> bytearray:
-        return bytearray(sizehint)
-
-
-_NOBODY: Final = _Nobody()
 
 
 class Connection(asyncio.BufferedProtocol):

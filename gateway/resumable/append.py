@@ -18,8 +18,7 @@ from gateway.resumable.resource import Upload, UploadRecords
 from gateway.store.base import BlobStore, PartsWriter
 from gateway.upload.digest import Digests
 from gateway.upload.handler import UploadResources
-from gateway.upload.intake import SPLIT_BYTES
-from gateway.upload.lane import Lane
+from gateway.upload.lane import Lane, lanes_of
 from gateway.upload.running import READ_BYTES, RunningDigest, RunningDigests
 
 # So much at most is lost when the gateway itself is killed in the middle of a request.
@@ -152,17 +151,8 @@ class Appending:
                 running.digest.update(data)
             digests.update(data)
 
-        def both(data: memoryview | bytes) -> None:
-            staged.write(data)
-            digest(data)
-
         declared = exchange.head.content_length
-        if declared is not None and declared <= SPLIT_BYTES:
-            return [Lane(self._resources.threads.storing, both)]
-        return [
-            Lane(self._resources.threads.digesting, digest),
-            Lane(self._resources.threads.storing, staged.write),
-        ]
+        return lanes_of(self._resources.threads, declared, digest=digest, write=staged.write)
 
     async def _fill(
         self, exchange: ClientExchange, staged: StagedBytes, lanes: list[Lane], told: Told | None

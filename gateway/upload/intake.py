@@ -9,11 +9,9 @@ from gateway.errors import BodyTooLarge
 from gateway.net.blocks import Block
 from gateway.store.base import BlobWriter, SealedBlob
 from gateway.upload.digest import Digests
-from gateway.upload.lane import Lane
+from gateway.upload.lane import Lane, lanes_of
 from gateway.upload.threads import UploadThreads
 
-# Up to this a second thread saves nothing (docs/bench.md).
-SPLIT_BYTES: Final = 256 * 1024
 # Below this a file is held back, and written, digested and sealed by one visit to a worker thread.
 HELD_BYTES: Final = 64 * 1024
 
@@ -85,17 +83,9 @@ class Intake:
         self._digests = Digests(digests)
         self._small_files = small_files
         self._is_put = False
-        self._lanes: tuple[Lane, ...] = ()  # as soon as there is more than what is held
+        self._lanes: list[Lane] = []  # as soon as there is more than what is held
         self._held: bytes | None = None
         self.size = 0
-
-    def _make_lanes(self) -> tuple[Lane, ...]:
-        if self._size_hint is not None and self._size_hint <= SPLIT_BYTES:
-            return (Lane(self._threads.storing, self._digest_and_write),)
-        return (
-            Lane(self._threads.digesting, self._digests.update),
-            Lane(self._threads.storing, self._write),
-        )
 
     async def take(self, data: memoryview | bytes, block: Block | None) -> None:
         """Take the next piece. ``data`` is a slice of ``block``, or of memory that nobody else writes to.
@@ -116,7 +106,9 @@ class Intake:
 
     def _submit(self, data: memoryview | bytes, holder: Block | None) -> None:
         if not self._lanes:
-            self._lanes = self._make_lanes()
+            self._lanes = lanes_of(
+                self._threads, self._size_hint, digest=self._digests.update, write=self._write
+            )
         for lane in self._lanes:
             lane.submit(data, holder)
 
@@ -151,10 +143,6 @@ class Intake:
 
     # -- on a worker thread -----------------------------------------------------------------------------------
 
-    def _digest_and_write(self, data: memoryview | bytes) -> None:
-        self._write(data)
-        self._digests.update(data)
-
     def _write(self, data: memoryview | bytes) -> None:
         if self._writer is None:
             self._writer = self._store.create(self._staged, size_hint=self._size_hint)
@@ -166,7 +154,8 @@ class Intake:
             self._is_put = True
             return self._small_files.put(self._staged, self._held)
         if self._held is not None:
-            self._digest_and_write(self._held)
+            self._write(self._held)
+            self._digests.update(self._held)
         if self._writer is None:  # an empty file
             self._writer = self._store.create(self._staged, size_hint=0)
         return self._writer.seal()

@@ -8,11 +8,13 @@ from concurrent.futures import Executor
 from typing import Final
 
 from gateway.net.blocks import Block
+from gateway.upload.threads import UploadThreads
 
 PENDING_BYTES: Final = 3 * 1024 * 1024  # how far a file's receiver may run ahead of its slowest worker
-_TURN_BYTES: Final = (
-    1024 * 1024
-)  # then it is another file's turn: a fast one would keep its thread to its end
+# Then it is another file's turn: a fast one would keep its thread to its end.
+_TURN_BYTES: Final = 1024 * 1024
+# Up to this a second thread saves nothing (docs/bench.md).
+_SPLIT_BYTES: Final = 256 * 1024
 
 
 class Lane:
@@ -88,7 +90,7 @@ class Lane:
                 except BaseException as exc:  # noqa: BLE001 - carried to the event loop, raised there
                     failure = exc
             self._loop.call_soon_threadsafe(self._done, len(data), block, failure)
-            turn += max(1, len(data))
+            turn += len(data)
         self._threads.submit(self._run)
 
     def _done(self, size: int, block: Block | None, failure: BaseException | None) -> None:
@@ -99,3 +101,21 @@ class Lane:
             block.release()
         if self._room is not None and not self._room.done():
             self._room.set_result(None)
+
+
+def lanes_of(
+    threads: UploadThreads,
+    size: int | None,
+    *,
+    digest: Callable[[memoryview | bytes], object],
+    write: Callable[[memoryview | bytes], object],
+) -> list[Lane]:
+    """The way of one file of ``size`` bytes (None = not known): one lane when it is small, else one for each."""
+
+    def both(data: memoryview | bytes) -> None:
+        write(data)
+        digest(data)
+
+    if size is not None and size <= _SPLIT_BYTES:
+        return [Lane(threads.storing, both)]
+    return [Lane(threads.digesting, digest), Lane(threads.storing, write)]

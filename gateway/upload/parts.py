@@ -19,7 +19,7 @@ from gateway.errors import Conflict, DigestMismatch, LengthMismatch
 from gateway.http.exchange import ClientExchange
 from gateway.store.base import PartsWriter
 from gateway.upload.intake import Received
-from gateway.upload.lane import Lane
+from gateway.upload.lane import Lane, lanes_of
 from gateway.upload.running import RunningDigests
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class PartsIntake:
         )
         digest = hashlib.sha256()
         threads = self._resources.threads
-        lanes = [Lane(threads.digesting, digest.update), Lane(threads.storing, writer.write)]
+        lanes = lanes_of(threads, length, digest=digest.update, write=writer.write)
         if running is not None:
             lanes.append(Lane(threads.digesting, running.digest.update))
         kept = False

@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -23,7 +23,7 @@ class UploadThreads:
     """
 
     storing: ThreadPoolExecutor
-    digesting: Executor
+    digesting: ThreadPoolExecutor
 
     @classmethod
     def start(cls) -> Self:
