@@ -26,6 +26,8 @@ import os, signal, subprocess, sys, time
 from pathlib import Path
 from gateway.init_process import stay_as_first, tell_init
 assert os.getpid() == 1
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # not as the tests' own shell has them: nohup and & have them ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)
 stay_as_first()
 assert os.getpid() != 1
 
